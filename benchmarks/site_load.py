@@ -329,7 +329,6 @@ def page_routes(library: Library) -> list[Route]:
         Route("module page", 80, [f"/{name}" for name in library.modules]),
         Route("base page", 80, [f"/{name}" for name in library.values["composes_on"]]),
         Route("profile page", 80, [f"/{name}" for name in library.owners]),
-        Route("newest fragment", 80, ["/modules/newest/"]),
         Route("home", 80, ["/"]),
     ]
 

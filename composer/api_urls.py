@@ -24,6 +24,7 @@ from composer.request.api import (
     WorkerRequestsApi,
 )
 from composer.share.api import (
+    ExampleApi,
     ShareApi,
     SharedAdapterApi,
     SharedApi,
@@ -76,6 +77,7 @@ urlpatterns = [
         name="api-composition-file",
     ),
     path("compositions/<uuid:composition_id>/share", ShareApi.as_view(), name="api-composition-share"),
+    path("example", ExampleApi.as_view(), name="api-example"),
     path("shared/<str:token>", SharedApi.as_view(), name="api-shared"),
     path("shared/<str:token>/adapter", SharedAdapterApi.as_view(), name="api-shared-adapter"),
     path(

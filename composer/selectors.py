@@ -64,9 +64,14 @@ def states_counted(owner: User) -> dict[str, int]:
     return found
 
 
-def composition_find(owner: User, composition_id: UUID) -> Composition | None:
+def composition_find(owner: User | None, composition_id: UUID) -> Composition | None:
     """The owner's composition; a stranger's does not exist."""
     return Composition.objects.filter(owner=owner, pk=composition_id).select_related("base").first()
+
+
+def compositions_finished() -> int:
+    """How many compositions this site has finished and keeps, whoever asked for them."""
+    return Composition.objects.filter(status=Status.DONE).count()
 
 
 def unfinished_count(owner: User) -> int:
@@ -125,7 +130,7 @@ def warnings_of_run(composition: Composition) -> list[str]:
     return [str(detail["text"]) for detail in told]
 
 
-def composition_named(owner: User, text: str) -> Composition | None:
+def composition_named(owner: User | None, text: str) -> Composition | None:
     """The owner's composition by its id as text, which may be any text."""
     try:
         return composition_find(owner, UUID(text))
@@ -133,10 +138,18 @@ def composition_named(owner: User, text: str) -> Composition | None:
         return None
 
 
-def example_search_named(owner: User, text: str) -> ExampleSearch | None:
-    """The owner's search by examples, by its id as text, which may be any text."""
+def example_search_named(owner: User | None, session_hash: str, text: str) -> ExampleSearch | None:
+    """A search by examples by its id as text, which may be any text: the account's, or else the browser's.
+
+    Args:
+        session_hash: of the browser; empty: it has searched nothing.
+    """
+    is_account = owner is not None and not owner.is_guest
+    whose = {"owner": owner} if is_account else {"owner": None, "session_hash": session_hash}
+    if not is_account and not session_hash:
+        return None
     try:
-        return ExampleSearch.objects.filter(owner=owner, pk=UUID(text)).select_related("base").first()
+        return ExampleSearch.objects.filter(**whose, pk=UUID(text)).select_related("base").first()
     except ValueError:
         return None
 

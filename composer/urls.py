@@ -18,7 +18,7 @@ from composer.request.views import (
     examples_read,
     file_reading,
 )
-from composer.share.views import share_renew_page, share_withdraw_page
+from composer.share.views import example_report, share_renew_page, share_withdraw_page
 from composer.watch.views import (
     composition_events,
     composition_mail_page,
@@ -30,6 +30,7 @@ app_name = "composer"
 
 urlpatterns = [
     path("", views.composition_list, name="list"),
+    path("example/", example_report, name="example"),
     path("new/", composition_new, name="new"),
     path("new/examples/", examples_read, name="examples-read"),
     path("new/modules/", chooser, name="chooser"),

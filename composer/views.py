@@ -2,7 +2,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -10,7 +9,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
-from composer.access import get_own_composition
+from composer.access import OwnerRequest, for_owners, get_own_composition
+from composer.guests import SIGN_UP
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.publish.forms import publish_panel
@@ -22,10 +22,11 @@ from composer.services import composition_cancel, composition_delete, compositio
 from composer.share.services import share_of
 from composer.watch.progress import watch_view
 from hub_site.accounts.models import User
-from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.compression import never_compress
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
+PUBLISHED_BY_ACCOUNTS = {"publish_refusal": f"Only accounts publish modules. {SIGN_UP}"}
 STATE_LABELS = {
     "": "All",
     "going": "Waiting or running",
@@ -35,19 +36,19 @@ STATE_LABELS = {
 }
 
 
-@login_required
+@for_owners
 @require_safe
-def composition_list(request: SignedInRequest) -> HttpResponse:
+def composition_list(request: OwnerRequest) -> HttpResponse:
     state, words = request.GET.get("state", ""), request.GET.get("q", "")[:80]
-    found = selectors.compositions_listed(request.user, state, words)
+    found = selectors.compositions_listed(request.owner, state, words)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
         "rows": [
             (row, outcome(row.decision, row.quality, row.comparison) if row.is_done else None) for row in page
         ],
-        "drafts": drafts_of(request.user),
-        "states": states_to_choose(request.user, state),
+        "drafts": drafts_of(request.owner),
+        "states": states_to_choose(request.owner, state),
         "state": state,
         "q": words,
     }
@@ -65,16 +66,19 @@ def states_to_choose(owner: User, chosen: str) -> list[dict[str, Any]]:
     ]
 
 
-@login_required
+@for_owners
 @never_cache
 @require_safe
-def composition_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
+def composition_page(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
     """The page to watch it on while it runs; its report when it is done; why, when it is not."""
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.owner, composition_id)
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= owner_report(request, composition)
-        return render(request, "composer/composition_report.html", context)
+        response = render(request, "composer/composition_report.html", context)
+        if context["share"]:  # its address is a secret
+            never_compress(response)
+        return response
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)
     return render(request, "composer/composition_watch.html", watch_view(composition))
@@ -88,7 +92,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     leaking = leaking_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
-        **publish_panel(composition),
+        **(PUBLISHED_BY_ACCOUNTS if composition.owner.is_guest else publish_panel(composition)),
         "address": composition.get_absolute_url(),
         "site": site,
         "command": command(composition, site),
@@ -103,30 +107,30 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     }
 
 
-@login_required
+@for_owners
 @require_POST
-def composition_cancel_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    get_own_composition(request, composition_id)
-    return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
+def composition_cancel_page(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
+    get_own_composition(request.owner, composition_id)
+    return redirect(composition_cancel(owner=request.owner, composition_id=composition_id))
 
 
-@login_required
+@for_owners
 @require_POST
-def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+def composition_stop_page(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
+    composition = get_own_composition(request.owner, composition_id)
     try:
-        composition_stop(owner=request.user, composition_id=composition_id)
+        composition_stop(owner=request.owner, composition_id=composition_id)
     except Refusal as refusal:
         messages.error(request, refusal.message)
     return redirect(composition)
 
 
-@login_required
+@for_owners
 @require_POST
-def composition_delete_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+def composition_delete_page(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
+    composition = get_own_composition(request.owner, composition_id)
     try:
-        composition_delete(owner=request.user, composition_id=composition_id)
+        composition_delete(owner=request.owner, composition_id=composition_id)
     except Refusal as refusal:
         messages.error(request, refusal.message)
         return redirect(composition)

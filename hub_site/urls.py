@@ -4,11 +4,12 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.shortcuts import redirect
 from django.urls import include, path, re_path, register_converter
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularAPIView
 
 from hub_site.accounts.names import NamespaceConverter, RepoNameConverter
 from hub_site.common.api_errors import api_not_found
 from hub_site.health import health
+from hub_site.pages.api_docs import api_docs, api_topic
 
 register_converter(NamespaceConverter, "namespace")
 register_converter(RepoNameConverter, "repo")
@@ -30,7 +31,8 @@ urlpatterns = [
     path("try/", include("composer.playground.urls")),
     path("find/", include("composer.finding.urls")),
     path("shared/<str:token>/", include("composer.share.urls")),
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("api/docs/", api_docs, name="api-docs"),
+    path("api/docs/<slug:topic>/", api_topic, name="api-docs-topic"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("hub_site.pages.api_urls")),
     path("api/v1/", include("hub_site.my_account.api_urls")),

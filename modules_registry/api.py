@@ -27,6 +27,7 @@ from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
+from modules_registry.card_preview import card_preview
 from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use
 from modules_registry.comparison import compare_modules
 from modules_registry.evidence import evidence_of
@@ -41,6 +42,8 @@ from modules_registry.serializers import (
     ActivityInput,
     BaseDetailSerializer,
     BaseModelSerializer,
+    CardInput,
+    CardPreviewSerializer,
     CompareInput,
     ComparisonSerializer,
     DeedSerializer,
@@ -220,6 +223,29 @@ class ModuleApi(APIView):
     def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class CardPreviewApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+    methods_of_limited_tokens = ("POST",)
+
+    @extend_schema(
+        operation_id="cards_preview",
+        summary="Preview a card",
+        tags=["modules"],
+        request=CardInput,
+        responses={200: CardPreviewSerializer, **REFUSED},
+    )
+    def post(self, request: SignedInApiRequest) -> Response:
+        """What the pages would show of it. Nothing is stored."""
+        found = card_preview(validate(CardInput, request)["card"])
+        body = {
+            "html": found.shown.html,
+            "is_plain": found.shown.is_plain,
+            "sample": found.sample,
+            "repairs": [asdict(repair) for repair in found.repairs],
+        }
+        return Response(CardPreviewSerializer(body).data)
 
 
 class EvidenceApi(APIView):

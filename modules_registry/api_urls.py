@@ -7,6 +7,7 @@ urlpatterns = [
     path("modules", api.ModuleListApi.as_view()),
     path("modules/compare", api.CompareApi.as_view()),
     path("modules/facets", api.FacetListApi.as_view()),
+    path("cards/preview", api.CardPreviewApi.as_view()),
     path("suggestions", api.SuggestionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/like", api.LikeApi.as_view()),

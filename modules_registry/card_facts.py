@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from typing import Any
 
 from hub_site.accounts.names import is_well_formed
@@ -14,6 +15,7 @@ SENTENCE_LENGTH_MAX = 300
 SENTENCE_LENGTH_MIN = 20  # shorter ones are leftovers of a template
 PARAGRAPH_LENGTH_MAX = 2000  # read of one; a stranger's paragraph may be the whole card
 NAMES_SHOWN_MAX = 3
+SAMPLE_CHARACTERS_MAX = 300  # of an input or an output
 # True of every module here, or of how it was made: nobody searches for these.
 TAGS_OF_ALL = frozenset({
     *("adapter", "adapters", "generated-from-trainer", "lora", "peft", "pytorch", "safetensors"),
@@ -32,6 +34,8 @@ FENCE = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.DOTALL | re.MULTILINE)
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 MARKS = re.compile(r"<[^<>]*>|[*`]+|(?<!\w)_+|_+(?!\w)")
+CELL_END = re.compile(r"(?<!\\)\|")  # in a row of a table
+TABLE_LINE = frozenset(" \t:|-")  # what the line below its head is made of
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_])")
 
 
@@ -42,6 +46,14 @@ class CardFacts:
     licence: str
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One input of a module, and what it answers, as its card says."""
+
+    input: str
+    output: str
+
+
 def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
     """Args: base: the name of the base model, as the adapter has it now."""
     front_matter = card.front_matter
@@ -50,6 +62,49 @@ def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
         tags=tags_in(front_matter),
         licence=license_of(card) or "unknown",
     )
+
+
+def sample_in(card: Card) -> Sample | None:
+    """The first example of a card that is short enough: of its head's `widget`, else of its first table with
+    the columns input and output."""
+    for text, answer in (*widget_pairs(card.front_matter), *table_pairs(card.body)):
+        pair = " ".join(text.split()), " ".join(answer.split())
+        if all(0 < len(part) <= SAMPLE_CHARACTERS_MAX for part in pair):
+            return Sample(*pair)
+    return None
+
+
+def widget_pairs(front_matter: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Inputs with their outputs, as the Hub's cards list them: plain text, or the last message of a chat."""
+    widget = front_matter.get("widget")
+    for entry in widget if isinstance(widget, list) else ():
+        if not isinstance(entry, dict) or not isinstance(entry.get("output"), dict):
+            continue
+        messages = entry.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else {}
+        asked = entry.get("text") or (last.get("content") if isinstance(last, dict) else "")
+        answer = entry["output"].get("text")
+        if isinstance(asked, str) and isinstance(answer, str):
+            yield asked, answer
+
+
+def table_pairs(body: str) -> Iterator[tuple[str, str]]:
+    """The rows of the first table whose head has the columns input and output."""
+    lines = FENCE.sub("\n", COMMENT.sub("", body)).splitlines()
+    for number, (head, below) in enumerate(pairwise(lines)):
+        names = [name.casefold() for name in cells(head)]
+        if {"input", "output"} <= set(names) and "-" in below and TABLE_LINE.issuperset(below):
+            asked, answer = names.index("input"), names.index("output")
+            for row in map(cells, takewhile(str.strip, lines[number + 2 :])):
+                if len(row) > max(asked, answer):
+                    yield row[asked], row[answer]
+            return
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a table's row, without the marks of code."""
+    inside = line.strip().removeprefix("|").removesuffix("|")
+    return [cell.replace("\\|", "|").strip().strip("`").strip() for cell in CELL_END.split(inside)]
 
 
 def name_in(front_matter: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ It runs in a child with limits (`modules_registry.rendering`): a parser can be m
 """
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from html import escape
 from html.parser import HTMLParser
@@ -14,16 +15,37 @@ from typing import Any
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.footnote import footnote_plugin
+
+from modules_registry.card_math import formula_html
 
 MARKDOWN_FILE, HTML_FILE = "card.md", "card.html"
 HTML_CHARACTERS_MAX = 512 * 1024  # what a page can show; a table of empty cells becomes 500 times as long
-MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+MARKDOWN = (
+    MarkdownIt("commonmark", {"html": True})
+    .enable(["table", "strikethrough"])
+    .use(footnote_plugin, inline=False)
+    # As on GitHub and the Hub: $x$ touches its dollars, so that “from $5 to $10” stays money.
+    .use(
+        dollarmath_plugin,
+        allow_labels=False,
+        allow_space=False,
+        allow_digits=False,
+        allow_blank_lines=False,
+        double_inline=True,
+    )
+)
 TEXT = {"a", "blockquote", "br", "code", "em", "hr", "kbd", "p", "pre", "s", "strong", "sub", "sup"}
 FOLDS = {"details", "summary"}
 LISTS = {"li", "ol", "ul"}
 TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
 HEADINGS = {f"h{level}" for level in range(3, 7)}
-ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "details": {"open"}}
+ATTRIBUTES = {"a": {"href", "id", "title"}, "ol": {"start"}, "details": {"open"}, "li": {"id"}}
+# Of a footnote and of the places that refer to it, as the parser writes them: nothing else has an id.
+FOOTNOTES = "card"
+FOOTNOTE_ID = re.compile(rf"fn(?:ref)?-{FOOTNOTES}-[0-9]+(?::[0-9]+)?")
+INLINE_FORMULAS = {"math_inline", "math_inline_double"}
 PICTURES = {"img": {"alt", "src"}}
 DROPPED_WITH_CONTENT = {"script", "style", "svg", "math", "iframe", "object", "template", "noscript", "title"}
 LINK_OR_PICTURE = re.compile(r'<a\b|</a>|<img\b(?:[^"<>]|"[^"]*")*>')  # in HTML as nh3 writes it
@@ -57,20 +79,54 @@ def card_html(markdown: str) -> str:
     Raises:
         TooLongError: the HTML is longer than a page can show.
     """
-    tokens = MARKDOWN.parse(markdown)
+    env = {"docId": FOOTNOTES}
+    tokens = MARKDOWN.parse(markdown, env)
+    formulas = Formulas()
     for before, token in zip([None, None, *tokens], tokens, strict=False):
         if token.type in ("heading_open", "heading_close"):
             token.tag = lower_heading(int(token.tag[1]))
         elif token.type == "html_block":
             token.content = lower_headings(token.content)
+        elif is_formula_block(token):
+            formulas.put_mark(token, is_block=True)
         elif token.type == "inline":
-            rewrite_inline(
-                token.children or [], is_item=before is not None and before.type == "list_item_open"
-            )
-    html = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
+            is_item = before is not None and before.type == "list_item_open"
+            rewrite_inline(token.children or [], formulas, is_item=is_item)
+    html = MARKDOWN.renderer.render(tokens, MARKDOWN.options, env)
     if len(html) > HTML_CHARACTERS_MAX:
         raise TooLongError
-    return clean(replace_pictures(clean(html, PICTURES)))
+    html = formulas.put_formulas(clean(replace_pictures(clean(html, PICTURES))))
+    if len(html) > HTML_CHARACTERS_MAX:
+        raise TooLongError
+    return html
+
+
+def is_formula_block(token: Token) -> bool:
+    """Whether it is a formula on lines of its own: between $$ and $$, or fenced as math."""
+    return token.type == "math_block" or (token.type == "fence" and token.info.strip() == "math")
+
+
+class Formulas:
+    """The formulas of one card.
+
+    A mark that nobody can guess stands for each while the card is cleaned: no MathML of the card's own gets
+    through that.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"formula{secrets.token_hex(16)}"
+        self.html: list[str] = []
+
+    def put_mark(self, token: Token, *, is_block: bool) -> None:
+        """Put a mark in the place of a token that is a formula."""
+        self.html.append(formula_html(token.content.strip(), is_block=is_block))
+        mark = f"{self.name}{'b' if is_block else 'i'}{len(self.html) - 1}e"
+        token.type, token.content = ("html_block", f"<p>{mark}</p>\n") if is_block else ("text", mark)
+
+    def put_formulas(self, html: str) -> str:
+        """Put the formulas in the places of their marks, in HTML that was cleaned."""
+        marks = re.compile(rf"<p>{self.name}b([0-9]+)e</p>|{self.name}[bi]([0-9]+)e")
+        return marks.sub(lambda found: self.html[int(found[1] or found[2])], html)
 
 
 def clean(html: str, more: Mapping[str, set[str]] = MappingProxyType({})) -> str:
@@ -84,20 +140,28 @@ def clean(html: str, more: Mapping[str, set[str]] = MappingProxyType({})) -> str
         tags=TEXT | FOLDS | LISTS | TABLES | HEADINGS | set(more),
         clean_content_tags=DROPPED_WITH_CONTENT,
         attributes=ATTRIBUTES | dict(more),
+        attribute_filter=keep_attribute,
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow noopener",
     )
+
+
+def keep_attribute(_tag: str, name: str, value: str) -> str | None:
+    """The value of an attribute; None for an id that is not that of a footnote."""
+    return value if name != "id" or FOOTNOTE_ID.fullmatch(value) else None
 
 
 def lower_heading(level: int) -> str:
     return f"h{min(6, level + 2)}"
 
 
-def rewrite_inline(children: list[Token], *, is_item: bool) -> None:
-    """Lower the headings, and put a mark in the place of a task's box."""
+def rewrite_inline(children: list[Token], formulas: Formulas, *, is_item: bool) -> None:
+    """Lower the headings, and put marks in the places of formulas and of a task's box."""
     for child in children:
         if child.type == "html_inline":
             child.content = lower_headings(child.content)
+        elif child.type in INLINE_FORMULAS:
+            formulas.put_mark(child, is_block=False)
     first = children[0] if children else None
     if is_item and first is not None and first.type == "text" and (task := TASK.match(first.content)):
         first.content = (OPEN if task["done"] == " " else DONE) + first.content[task.end() :]

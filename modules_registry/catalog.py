@@ -508,9 +508,10 @@ def ranking_of(search: Search, matching: QuerySet[Module], counted: Counted) -> 
     return list(ranked(Module.objects.filter(pk__in=keys), search).values_list("pk", flat=True))
 
 
-def modules_newest(count: int) -> list[Module]:
+def modules_trending(count: int) -> list[Module]:
+    """What everybody may see, the most used lately first."""
     listed = Module.objects.visible_to(None).published()
-    return keyset_page(listed, ORDERS["recent"], "", count, name="recent", shown=with_shown_columns).rows
+    return keyset_page(listed, ORDERS["trending"], "", count, name="trending", shown=with_shown_columns).rows
 
 
 def most_measured(base: str, viewer: object, count: int) -> list[Module]:

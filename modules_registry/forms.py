@@ -239,8 +239,9 @@ class EditForm(DescriptionForm):
     card = forms.CharField(
         required=False,
         strip=False,
-        help_text="Markdown. Saving another card makes a new version.",
-        widget=forms.Textarea(attrs={"rows": 18, "class": "mono", "spellcheck": "true"}),
+        help_text="Markdown with tables, task lists, <code>&lt;details&gt;</code>, footnotes and formulas in "
+        "<code>$…$</code>. Lists show the example of a table with the columns input and output.",
+        widget=forms.Textarea(attrs={"rows": 24, "class": "mono", "spellcheck": "true"}),
     )
 
 

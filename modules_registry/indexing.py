@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from modules_registry.card_facts import plain_text
+from modules_registry.card_facts import plain_text, sample_in
 from modules_registry.core.languages import LANGUAGES
 from modules_registry.facets import FacetFacts, facet_values
 from modules_registry.models import FacetValue, Module, Version
@@ -42,7 +42,7 @@ WHERE stat.word = row.lexeme AND row.n_modules <> stat.ndoc
 
 
 def describe_for_search(module: Module) -> None:
-    """Set the module's columns that the search reads, for the caller to save."""
+    """Set the module's columns that the search and lists read, for the caller to save."""
     version = module.current
     tags = list(module.tags.values_list("name", flat=True))
     card = card_of(version) if version else None
@@ -53,6 +53,8 @@ def describe_for_search(module: Module) -> None:
     )
     module.search_text = search_text_of(module, tags, values)
     module.card_text = searched_card(card.body) if card else ""
+    sample = sample_in(card) if card else None
+    module.sample_input, module.sample_output = (sample.input, sample.output) if sample else ("", "")
     module.facets = sorted(facet_keys(values).values())
     module.indexed_at = Now()
     if version is not None and not module.is_hidden:
@@ -131,6 +133,8 @@ def index_module(pk: int) -> None:
     Module.objects.filter(pk=pk).update(
         search_text=module.search_text,
         card_text=module.card_text,
+        sample_input=module.sample_input,
+        sample_output=module.sample_output,
         facets=module.facets,
         indexed_at=module.indexed_at,
     )

@@ -297,11 +297,14 @@ class Module(TimeStamped):
     moved_to = models.ForeignKey(
         "self", on_delete=models.CASCADE, null=True, blank=True, related_name="former_names"
     )
-    # What the search reads, kept by `listing.describe_for_search`.
+    # What the search and lists read, kept by `indexing.describe_for_search`.
     search_text = models.TextField(blank=True, editable=False)  # sentence, tags and base
     card_text = models.TextField(blank=True, editable=False)  # the words of its card
     facets = ArrayField(models.IntegerField(), default=list, editable=False)  # keys of FacetValue
-    indexed_at = models.DateTimeField(null=True, editable=False)  # null: the three are to be written
+    # The first example of its card, as lists show it; empty: the card has none.
+    sample_input = models.CharField(max_length=300, blank=True, default="", db_default="", editable=False)
+    sample_output = models.CharField(max_length=300, blank=True, default="", db_default="", editable=False)
+    indexed_at = models.DateTimeField(null=True, editable=False)  # null: these are to be written
     has_evidence = models.BooleanField(default=False, editable=False)  # something was measured with it
     search = models.GeneratedField(
         expression=SearchVector("name", weight="A", config="simple")
@@ -782,12 +785,17 @@ class Evidence(models.Model):
     """What was measured with a module, whoever measured it, without what it was measured on.
 
     ALONE: its loss alone on the examples of a task that everybody can read, beside that of the base alone.
+    SCORE: how often it is right alone on such a task, with its loss.
     PART: the loss of a result without it, beside that of the whole result.
+    WHOLE: the loss of the module as a result that was published, beside that of the base alone, and how often
+    it is right.
     """
 
     class Kind(models.TextChoices):
         ALONE = "alone", "Alone on a task"
+        SCORE = "score", "Right answers alone on a task"
         PART = "part", "As a part of a result"
+        WHOLE = "whole", "As a published result"
 
     module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="evidence")
     weights_sha256 = models.CharField(max_length=SHA256_LENGTH)  # that were measured
@@ -797,11 +805,19 @@ class Evidence(models.Model):
     n_examples = models.PositiveIntegerField()
     loss_nats = models.FloatField()  # per label token; and so is the next
     reference_nats = models.FloatField(null=True, blank=True)  # null: not measured
+    # Right answers to examples that nothing was fitted on, in percent; null: not measured.
+    score_percent = models.FloatField(null=True, blank=True)
+    reference_percent = models.FloatField(null=True, blank=True)  # of the base alone
+    n_scored = models.PositiveIntegerField(null=True, blank=True)  # examples that were answered
     measured_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["module", "kind", "source"], name="evidence_once_per_source"),
+            models.CheckConstraint(
+                name="evidence_score_of_some_examples",
+                condition=models.Q(score_percent=None) | models.Q(n_scored__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -116,6 +116,15 @@ def likes_of(user: User, viewer: object) -> QuerySet[Like]:
     return visible.select_related("module__namespace").order_by("-created_at")[:LIKES_LISTED_MAX]
 
 
+def likes_lately(count: int) -> QuerySet[Like]:
+    """The last likes, of modules that everybody may see; not of the module's own owner."""
+    visible = Module.objects.visible_to(None).published()
+    likes = Like.objects.filter(user__is_active=True, module__in=visible)
+    of_others = likes.exclude(module__namespace__user=F("user"))
+    newest = of_others.select_related("user", "module__namespace").order_by("-pk")  # as they were made
+    return newest.defer(*(f"module__{name}" for name in Module.WIDE_COLUMNS))[:count]
+
+
 def download_days(module: Module) -> QuerySet[DownloadDay]:
     """The days with downloads, newest first."""
     return DownloadDay.objects.filter(module=module).order_by("-day")

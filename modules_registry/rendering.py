@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -44,10 +45,15 @@ def launcher() -> Launcher:
     return Launcher(preload=package, call=f"{package}:render_file", root=settings.BASE_DIR, threads=1)
 
 
-def shown_card(markdown: str) -> ShownCard:
-    """Render a card as its page shows it, see `card_html`; as it was typed if that costs too much."""
+def shown_card(markdown: str, *, is_kept: bool = True) -> ShownCard:
+    """Render a card as its page shows it, see `card_html`; as it was typed if that costs too much.
+
+    Args:
+        is_kept: the next one who asks for the same text is not to wait for it.
+    """
+    render: Callable[[str], str | None] = rendered_html if is_kept else render_html
     try:
-        html = rendered_html(markdown) if len(markdown) <= RENDERED_CHARACTERS_MAX else None
+        html = render(markdown) if len(markdown) <= RENDERED_CHARACTERS_MAX else None
     except (ChildError, OSError) as error:  # the machine's fault: a page is shown without it, too
         logger.warning("a card stays plain this time: %s", error)
         html = None
@@ -56,12 +62,11 @@ def shown_card(markdown: str) -> ShownCard:
     return ShownCard(mark_safe(html), is_plain=False)  # nh3 has cleaned it
 
 
-@lru_cache(maxsize=CARDS_CACHED)
-def rendered_html(markdown: str) -> str | None:
+def render_html(markdown: str) -> str | None:
     """Return a card's HTML; None if it costs too much, now and whenever it is asked for.
 
     Raises:
-        ChildError, OSError: it could not be rendered this time. That is not kept.
+        ChildError, OSError: it could not be rendered this time. `rendered_html` does not keep that.
     """
     if not markdown.strip():
         return ""
@@ -79,6 +84,9 @@ def rendered_html(markdown: str) -> str | None:
         return None
     finally:
         places.release()
+
+
+rendered_html = lru_cache(maxsize=CARDS_CACHED)(render_html)
 
 
 def html_of_child(markdown: str) -> str:

@@ -13,9 +13,11 @@ from modules_registry import selectors
 from modules_registry.activity import ACTIVITY_MAX
 from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
+from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.counting import EXACT_MAX
+from modules_registry.evidence import Measured, measured_of
 from modules_registry.facets import ALLOWS, SCALINGS, SIZES, YES
 from modules_registry.fitting import RULES
 from modules_registry.likeness import CopyOf, originals_of
@@ -125,13 +127,44 @@ class CopyOfSerializer(serializers.Serializer[CopyOf]):
     cosine = serializers.FloatField(help_text="1 for the same weights.")
 
 
+class TaskLossSerializer(serializers.Serializer[Any]):
+    task = serializers.CharField(help_text="A ready-made task; see /api/v1/demo-tasks.")
+    n_examples = serializers.IntegerField()
+    loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
+    base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
+    drop_nats = serializers.FloatField(allow_null=True, help_text="How far it lies below the base alone.")
+    score_percent = serializers.FloatField(
+        allow_null=True, help_text="Right answers to held-out examples; null: not measured."
+    )
+    base_score_percent = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
+    n_scored = serializers.IntegerField(allow_null=True, help_text="Held-out examples that were answered.")
+
+
+class SampleSerializer(serializers.Serializer[dict[str, str]]):
+    """One input, and what the module answers, as its card says."""
+
+    input = serializers.CharField()
+    output = serializers.CharField()
+
+
+class MeasuredSerializer(serializers.Serializer[Measured]):
+    best = TaskLossSerializer(
+        allow_null=True, help_text="Of the composition it was published from (no task), else of a task."
+    )
+    n_parts = serializers.IntegerField(help_text="Compositions of other people that it is in.")
+    n_hurt = serializers.IntegerField(
+        help_text="Of these, where leaving it out raised the loss by 0.01 nats per token or more."
+    )
+
+
 class ModuleListSerializer(serializers.ListSerializer[Module]):
-    """Looks up for all modules of a list at once of which ones they are copies."""
+    """Looks up for all modules of a list at once of which ones they are copies, and what was measured."""
 
     def to_representation(self, data: Any) -> list[Any]:
         modules = list(data)
         context: Any = self.context
         context["copies"] = originals_of(modules, context["request"].user)
+        context["measured"] = measured_of(modules)
         found: list[Any] = super().to_representation(modules)
         return found
 
@@ -150,6 +183,10 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
     copy_of = serializers.SerializerMethodField(
         help_text="The oldest module with the same weights, or nearly the same; null if it is none."
     )
+    sample = serializers.SerializerMethodField(help_text="The first example of its card; null: it has none.")
+    measured = serializers.SerializerMethodField(
+        help_text="The strongest of what was measured with its weights; null: nothing was."
+    )
     url = serializers.SerializerMethodField()
 
     class Meta:
@@ -166,12 +203,27 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
                 "likes",
                 "created_at",
                 "updated_at",
+                "sample",
+                "measured",
                 "url",
             ),
         ]
 
     def get_tags(self, module: Module) -> list[str]:
         return [tag.name for tag in module.tags.all()]
+
+    @extend_schema_field(SampleSerializer(allow_null=True))
+    def get_sample(self, module: Module) -> dict[str, str] | None:
+        if not module.sample_output:
+            return None
+        return {"input": module.sample_input, "output": module.sample_output}
+
+    @extend_schema_field(MeasuredSerializer(allow_null=True))
+    def get_measured(self, module: Module) -> dict[str, Any] | None:
+        context: Any = self.context
+        is_listed = isinstance(self.parent, ModuleListSerializer)
+        found = (context["measured"] if is_listed else measured_of([module])).get(module.pk)
+        return dict(MeasuredSerializer(found).data) if found is not None else None
 
     @extend_schema_field(CopyOfSerializer(allow_null=True))
     def get_copy_of(self, module: Module) -> dict[str, Any] | None:
@@ -620,12 +672,26 @@ class ModuleChange(InputSerializer):
     )
 
 
-class TaskLossSerializer(serializers.Serializer[Any]):
-    task = serializers.CharField(help_text="A ready-made task; see /api/v1/demo-tasks.")
-    n_examples = serializers.IntegerField()
-    loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
-    base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
-    drop_nats = serializers.FloatField(allow_null=True, help_text="How far it lies below the base alone.")
+class CardInput(InputSerializer):
+    """A card that is being written."""
+
+    card = serializers.CharField(
+        allow_blank=True,
+        trim_whitespace=False,
+        max_length=CARD_BYTES_MAX,
+        help_text="README.md: Markdown, with its YAML head if it has one.",
+    )
+
+
+class CardPreviewSerializer(serializers.Serializer[dict[str, Any]]):
+    """What the pages would show of a card."""
+
+    html = serializers.CharField(help_text="The Markdown below the head, cleaned.")
+    is_plain = serializers.BooleanField(
+        help_text="As it was typed: it is too long or too expensive to render."
+    )
+    sample = SampleSerializer(allow_null=True, help_text="Its first example, as lists show it.")
+    repairs = RepairSerializer(many=True, help_text="What of it would not be read.")
 
 
 class EvidenceSerializer(serializers.Serializer[Any]):
@@ -638,3 +704,6 @@ class EvidenceSerializer(serializers.Serializer[Any]):
     )
     mean_rise_nats = serializers.FloatField(allow_null=True, help_text="The mean rise in those.")
     n_published = serializers.IntegerField(help_text="Published modules that were composed from it.")
+    result = TaskLossSerializer(
+        allow_null=True, help_text="Of the composition that it was published from; its task is not named."
+    )

@@ -244,6 +244,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     module.current = module.draft = None
     module.deleted_at = database_now()
     module.sentence = module.search_text = module.card_text = ""
+    module.sample_input = module.sample_output = ""
     module.facets = []
     module.save_all_but_counts()
     module.tags.clear()

@@ -7,7 +7,6 @@ app_name = "modules_registry"
 
 urlpatterns = [
     path("modules/", views.module_list, name="list"),
-    path("modules/newest/", views.module_newest, name="newest"),
     path("modules/suggestions/", views.module_suggestions, name="suggestions"),
     path("modules/new/", views.module_new, name="new"),
     path("modules/check/", views.upload_check, name="check"),
@@ -24,6 +23,7 @@ urlpatterns = [
     path("<namespace:namespace>/<repo:name>/commit/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/commits/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/raw/<path:address>", views.raw_file),
+    path("<namespace:namespace>/<repo:name>/picture.png", views.module_picture, name="picture"),
     path("<namespace:namespace>/<repo:name>/like", views.module_like_change, name="like"),
     path("<namespace:namespace>/<repo:name>/", include("modules_registry.explore.urls")),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),

@@ -24,10 +24,13 @@ from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_b
 from hub_site.audit.kept_pages import kept_for_strangers
 from hub_site.audit.selectors import history_lines, history_of
 from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
+from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
+from modules_registry.card_facts import sample_in
+from modules_registry.card_preview import card_preview
 from modules_registry.catalog import (
     SORTS,
     Facet,
@@ -35,7 +38,6 @@ from modules_registry.catalog import (
     ModuleFilters,
     count_of_base,
     find_modules,
-    modules_newest,
     most_measured,
     nearest_modules,
 )
@@ -45,8 +47,9 @@ from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
 from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.licenses.names import license_label
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
-from modules_registry.evidence import evidence_of
+from modules_registry.evidence import evidence_of, measured_of
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (
     PATHS_MAX,
@@ -79,7 +82,7 @@ from modules_registry.suggestions import suggestions
 from modules_registry.tags import normalize_tag
 
 PAGE_SIZE = 24
-NEWEST_COUNT = 6
+BASE_MODULES_COUNT = 6
 SHOWN_COUNT = 12  # on the page of a tag
 ACTIVITY_SHOWN = 12
 HISTORY_PAGE_SIZE = 50
@@ -124,14 +127,6 @@ def module_suggestions(request: HttpRequest) -> HttpResponse:
     """A fragment below a search field: what was typed so far may mean this."""
     found = suggestions(request.GET.get("q", ""))
     return render(request, "modules_registry/_suggestions.html", {"suggestions": found})
-
-
-@require_safe
-@kept_for_strangers
-def module_newest(request: HttpRequest) -> HttpResponse:
-    """A fragment for other pages: what changed last."""
-    modules = modules_newest(NEWEST_COUNT)
-    return render(request, "modules_registry/_module_cards.html", {"modules": modules})
 
 
 @login_required
@@ -211,6 +206,28 @@ def module_page(
 
 
 @require_safe
+def module_picture(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """What other programs show beside a link to the module."""
+    module = module_or_404(namespace, name, request.user)
+    assert module.current is not None  # it is published
+    return picture_answer(share_picture(module, module.current), is_public=not module.private)
+
+
+def share_picture(module: Module, version: Version) -> SharePicture:
+    best = measured.best if (measured := measured_of([module]).get(module.pk)) else None
+    facts = [version.base_name, f"rank {version.rank}", license_label(module.licence)]
+    if best is not None and best.score_percent is not None:
+        facts.append(f"{best.score_percent:.0f} % right on {best.task or 'held-out examples'}")
+    return SharePicture(
+        title=module.name,
+        above=module.namespace.name,
+        sentence=module.sentence,
+        sample=(module.sample_input, module.sample_output),
+        facts=" · ".join(filter(None, facts)),
+    )
+
+
+@require_safe
 def numbered_page(request: HttpRequest, namespace: str, name: str, number: int) -> HttpResponseBase:
     """A version by its number, whatever tag has the same name."""
     return module_page(request, namespace, name, f"v{number}")
@@ -277,7 +294,7 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
         "files": base.files.all(),
         "layer_groups": layer_groups(base),
         "count": count_of_base(base.name, request.user),
-        "modules": most_measured(base.name, request.user, NEWEST_COUNT),
+        "modules": most_measured(base.name, request.user, BASE_MODULES_COUNT),
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)
@@ -322,7 +339,8 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
     initial = initial_description(module, tags, selectors.card_of(head).text, head.prompt_template)
     form, status = EditForm(request.POST or None, initial=initial), 200
     headers: dict[str, str] = {}
-    if form.is_valid():
+    is_preview = "preview" in request.POST
+    if not is_preview and form.is_valid():
         try:
             module_edit(editor=request.user, module=module, **form.cleaned_data)
         except Refusal as refusal:
@@ -331,7 +349,8 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
         else:
             messages.success(request, "Changes saved.")
             return redirect(module)
-    context = {"form": form, "module": module}
+    preview = card_preview(form["card"].value() or "", is_stored=request.method == "GET")
+    context = {"form": form, "module": module, "preview": preview}
     answer = render(request, "modules_registry/module_edit.html", context, status=status)
     for header, value in headers.items():
         answer[header] = value
@@ -512,6 +531,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "versions": selectors.version_lines(module),
         "files": selectors.version_files(version),
         "card": shown_card(card.body),
+        "sample": sample_in(card),
         "not_composable_because": selectors.not_composable_because(version),
         "origin": selectors.origin_of(version) if there.origin else None,
         "hub_copy": remote_copy(version),

@@ -154,9 +154,7 @@ def find_modules(folder: Path, on_event: OnEvent) -> None:
     found = CompositionRun(read_job_spec(folder), on_event)
     found.load()
     with found.base.single_thread_if_small():
-        base_nats = found.scorer.nats_of_base()
-        loss = float(token_mean(base_nats, found.scorer.label_tokens))
-        found.emit({"event": "base", "loss_nats": loss if math.isfinite(loss) else None})
+        found.score_base()
         losses = found.losses_alone(wanted=ANSWERS_OF_FOUND)
         best = [name for name in sorted(losses, key=losses.__getitem__) if math.isfinite(losses[name])]
         found.tell_answers(best[:ANSWERS_OF_FOUND])
@@ -296,7 +294,7 @@ class CompositionRun:
         with self.stage(stages.SCREEN, stages.SCREEN.text(modules=count_noun(len(everything), "module"))):
             self.screened = Cost()
             with self.screened.counted(self.scorer):
-                self.base_nats = self.scorer.nats_of_base()
+                self.score_base()
                 self.screening = self._screening()
                 if job.method not in choices.TAKES_COPIES:
                     self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
@@ -310,6 +308,12 @@ class CompositionRun:
             self.cross_validation = CrossValidation(
                 self.job, self.scorer, everything, self.screening, self._chosen_by
             )
+
+    def score_base(self) -> None:
+        """Score the base model alone on the examples, and report its loss."""
+        self.base_nats = self.scorer.nats_of_base()
+        loss = self._token_mean(self.base_nats)
+        self.emit({"event": "base", "loss_nats": loss if math.isfinite(loss) else None})
 
     def fit_to_time(self) -> None:
         """Lower the budget of the search to what fits into the time, if the caller of the job bounds that.

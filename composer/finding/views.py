@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from composer.finding import selectors
 from composer.finding.forms import FindForm
 from composer.finding.services import example_search_ask
+from composer.guests import visitors_may_compose
 from composer.models import ExampleSearch
 from composer.playground.requester import requester_of, requester_with_session
 from composer.playground.services import may_ask
@@ -84,7 +85,7 @@ def search_context(request: PageRequest, search: ExampleSearch) -> dict[str, Any
         "first": search.pairs[0],
         "ahead": selectors.ahead_of(search),
         "standing": standing(search),
-        "is_visitor": search.owner_id is None,
+        "may_compose": search.owner_id is not None or visitors_may_compose(),
     }
 
 

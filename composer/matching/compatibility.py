@@ -72,7 +72,8 @@ class ModuleToChoose:
 class ModulesToChoose:
     """The list that modules are chosen from by hand, and how many it leaves out."""
 
-    modules: list[ModuleToChoose]
+    picked: list[ModuleToChoose]  # those that are chosen already
+    modules: list[ModuleToChoose]  # the others
     n_left_out: int  # that can be composed on the base and have the words looked for
 
     @property
@@ -87,23 +88,22 @@ def modules_to_choose_from(
 ) -> ModulesToChoose:
     """The base's modules with these words, then some that cannot be composed on it, each with its reason.
 
-    Those that are chosen are always there, and first: a form sends only what it shows.
+    Those that are chosen are always there: a form sends only what it shows.
     """
     words = words if is_storable(words) else ""
     candidates = candidates_of(base, owner)
     shape = common_shape(shapes_counted(candidates))
     names = [name for name in chosen if is_storable(name)]
     found = found_by(base, candidates, words).exclude(name__in=names)
-    rows = [
-        *candidates.filter(name__in=names).select_related("module"),
-        *found.select_related("module").order_by("name")[:CHOICES_SHOWN_MAX],
-    ]
-    composable = [
-        ModuleToChoose(row.name, row.module.sentence, cannot="", not_with=methods_without(row, shape))
-        for row in rows
-    ]
+    picked, others = (
+        [
+            ModuleToChoose(row.name, row.module.sentence, cannot="", not_with=methods_without(row, shape))
+            for row in rows.select_related("module").order_by("name")[:most]
+        ]
+        for rows, most in ((candidates.filter(name__in=names), len(names)), (found, CHOICES_SHOWN_MAX))
+    )
     n_left_out = max(0, found.count() - CHOICES_SHOWN_MAX)
-    return ModulesToChoose([*composable, *misfits(base, owner, words)], n_left_out)
+    return ModulesToChoose(picked, [*others, *misfits(base, owner, words)], n_left_out)
 
 
 def methods_without(candidate: Candidate, shape: Shape | None) -> dict[str, str]:

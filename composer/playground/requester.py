@@ -5,19 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.http import HttpRequest
-from django.utils.crypto import salted_hmac
 
 from composer.playground.selectors import Requester
 from hub_site.accounts.models import User
-
-SECRET = "try_secret"  # in a visitor's session: the key to the answers
+from hub_site.common.visitors import SECRET, address_hash, keyed_hash, session_hash
 
 
 def requester_of(request: HttpRequest) -> Requester:
     """The account, or the browser; one that has asked nothing yet owns no question."""
     if isinstance(request.user, User):
         return Requester(request.user)
-    return visitor(request, request.session.get(SECRET, ""))
+    return Requester(None, session_hash(request), address_hash(request))
 
 
 @contextmanager
@@ -27,14 +25,5 @@ def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
         yield Requester(request.user)
         return
     secret = request.session.get(SECRET) or secrets.token_urlsafe()
-    yield visitor(request, secret)
+    yield Requester(None, keyed_hash("session", secret), address_hash(request))
     request.session[SECRET] = secret
-
-
-def visitor(request: HttpRequest, secret: str) -> Requester:
-    address = str(request.META.get("REMOTE_ADDR", ""))
-    return Requester(None, keyed_hash("session", secret) if secret else "", keyed_hash("address", address))
-
-
-def keyed_hash(kind: str, value: str) -> str:
-    return salted_hmac(f"try {kind}", value, algorithm="sha256").hexdigest()

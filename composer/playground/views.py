@@ -10,6 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
+from composer.access import owner_of
 from composer.playground import selectors
 from composer.playground.forms import TryForm
 from composer.playground.models import TryOut
@@ -40,7 +41,7 @@ def module_try(request: PageRequest, namespace: str, name: str, revision: str = 
 @never_cache
 @require_http_methods(["GET", "POST"])
 def composition_try(request: PageRequest, composition_id: UUID) -> HttpResponse:
-    return target_try(request, selectors.target_composition(request.user, composition_id))
+    return target_try(request, selectors.target_composition(owner_of(request), composition_id))
 
 
 @never_cache

@@ -116,7 +116,7 @@ def recipe_facts(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def verdict_label(report: Mapping[str, Any]) -> str:
-    _, label = verdict_badge(report["verdict"]["decision"], quality_level(report))
+    _, label = verdict_badge(report["verdict"]["decision"], quality_level(report), report["baselines"])
     return label
 
 

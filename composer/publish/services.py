@@ -10,6 +10,7 @@ from django.db import transaction
 from composer.models import Composition
 from composer.publish.card import CARD_TAGS, CopyOfCard, ParentOfCard, PublicationFacts, publication_card
 from composer.publish.plan import Plan, join_names, publication_plan
+from composer.run.evidence import record_result
 from composer.selectors import composed_modules, result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
@@ -68,6 +69,7 @@ def composition_publish(
     copies = [(copy.version, 0.0) for copy in plan.copies]  # credited, without a weight of their own
     parents = [(share.version, share.weight) for share in plan.shares]
     lineage_record(version=version, parents=[*parents, *copies])
+    record_result(composition, version)
     require_parents_unchanged(composition, plan, private=private)
     composition.save(update_fields=["published_as"])
     return module, True

@@ -24,7 +24,7 @@ from modules_registry.views import site_of
 @never_cache
 @require_http_methods(["GET", "POST"])
 def composition_publish_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     if not composition.is_done or composition.published_module:
         return redirect(composition.published_module or composition)
     if request.method == "GET":

@@ -19,7 +19,15 @@ from composer.core.spec.choices import KEPT_ADAPTERS
 from composer.models import Composition, Example
 from composer.report.adapter_zip import adapter_download, baseline_download
 from composer.report.exports import FILES, examples_file, file_response
-from composer.report.page import SHOWN, command, comparison_rows, comparison_text, predictions_kept
+from composer.report.next_steps import next_steps
+from composer.report.page import (
+    SHOWN,
+    command,
+    comparison_rows,
+    comparison_text,
+    modules_text,
+    predictions_kept,
+)
 from composer.report.serializers import PredictionPageSerializer, SummarySerializer
 from composer.report.snippets import own_snippets
 from composer.report.verdict import verdict_view
@@ -107,11 +115,13 @@ class SummaryApi(OwnerApi):
         responses={200: SummarySerializer, **refusals(401, 404, 409)},
     )
     def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
-        """The verdict in one sentence with its certainty, how to use the adapter, how to make it again."""
+        """The verdict with its figures and the next action, how to use the adapter, how to make it again."""
         composition = self.own_done(request, composition_id)
         report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
         words = {
             "verdict": verdict_view(report),
+            **next_steps(report),
+            "modules": modules_text(composition.selection, composition.modules.count()),
             "size": size_text(report),
             "race": comparison_text(comparison_rows(report["baselines"])),
             "command": command(composition, site),

@@ -15,6 +15,7 @@ from composer.core.spec.adapter_size import size_text
 from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import json_lines
 from composer.models import Composition
+from composer.report.next_steps import what_to_try
 from composer.report.page import (
     FILE_OF_ROLE,
     PRUNED_WORDS,
@@ -136,11 +137,12 @@ def as_markdown(composition: Composition, report: Report) -> str:
         f"# {escape_markdown(composition.name)}",
         escape_markdown(composition.sentence),
         f"**{escape_markdown(verdict['label'])}.** {escape_markdown(verdict['sentence'])}",
+        "\n".join(f"- {escape_markdown(text)}" for text in what_to_try(report)),
         escape_markdown(verdict["quality"]["text"] if verdict["quality"] else ""),
         escape_markdown(verdict["tokens"]),
         escape_markdown(verdict["certainty"]),
         escape_markdown(size_text(report)),
-        "## The race",
+        "## Comparison",
         table(
             (
                 "method",
@@ -155,7 +157,7 @@ def as_markdown(composition: Composition, report: Report) -> str:
         ),
         f"{count_noun(report['n_held_out'], 'held-out example')}, {report['n_shots']} to compose from. "
         "Losses in nats per token.",
-        "## What each module contributed",
+        "## Contributions",
         table(
             ("module", "weight", "loss without it", "loss alone"),
             [module_cells(row) for row in report["modules"]],
@@ -240,7 +242,7 @@ def recipe_cells(composition: Composition, report: Report) -> list[list[str]]:
     return [
         ["base", composition.base.name],
         ["method", report["method"]],
-        ["optimiser", report["optimizer"]],
+        ["optimizer", report["optimizer"]],
         ["rank", str(report["rank"])],
         ["budget, candidates", str(report.get("budget_fitted") or report["budget"])],
         ["candidates scored", str(report["candidates_scored"])],

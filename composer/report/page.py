@@ -15,6 +15,8 @@ from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
 from composer.matching.templates import composition_template, prompt_blocks
 from composer.models import Composition, Example
+from composer.report.next_steps import next_steps
+from composer.report.scales import axis_end, loss_scale
 from composer.report.verdict import is_judged_left_out, tokens_of, verdict_badge, verdict_view
 from composer.selectors import withheld_because
 from hub_site.common.visible_text import visible
@@ -25,8 +27,17 @@ KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
 FILE_OF_ROLE: dict[str, str] = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
 BARS_MAX = 12  # what one looks at; the table has them all
+CONTRIBUTIONS_MAX = 6
+ANSWERS_IN_SIGHT = 3
+SAME_WEIGHT = 0.005  # weights that differ by less are the same on the page, which shows two digits
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 PREDICTIONS_PER_PAGE = 15
+ORIGINS = {"chosen": "{} named in the request", "random": "{} drawn at random"}
+CHOICES = {
+    "screen": "{} chosen for you by measured loss",
+    "near": "{} chosen for you by text",
+    "random": "{} drawn at random",
+}
 PRUNED_WORDS = (
     "The adapter without all of them has a few-shot loss less than 0.01 nats per token higher, and no higher "
     "loss on left-out examples, where those were measured. That holds after the weights of the other modules "
@@ -41,28 +52,29 @@ def report_view(
     """Everything the report page shows, of the report as its reader may have it."""
     weights = weight_rows(report["modules"])
     judged_left_out = is_judged_left_out(report)
-    left_out = loss_rows(report["baselines"], "left_out_loss") if judged_left_out else []
+    left_out = loss_chart(report["baselines"], "left_out_loss") if judged_left_out else None
     return {
         "report": report,
         "withheld": withheld_because(composition),
         "verdict": verdict_view(report),
+        **next_steps(report),
         "size_words": size_text(report),
         "comparison": (comparison := comparison_rows(report["baselines"])),
         "comparison_text": comparison_text(comparison),
-        "losses": left_out or loss_rows(report["baselines"], "loss"),
-        "are_left_out_losses": bool(left_out),
+        "losses": left_out or loss_chart(report["baselines"], "loss"),
+        "are_left_out_losses": left_out is not None,
         "is_judged_left_out": judged_left_out,
         "weights": weights,
         "weight_words": weight_words(report),
-        "contributions": contribution_view(weights["bars"], report["few_shot_loss_nats"]),
+        "contributions": contribution_view(weights["rows"], report["few_shot_loss_nats"]),
         "predictions": prediction_view(report["predictions"], show, page),
         "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
         "base_loss": base_loss(report["baselines"]),
         "stages": stage_rows(report["seconds"]),
-        "gradient_step_words": f"each about {GRADIENT_STEP_COST} candidates' work",
+        "work_text": work_text(report["gradient_steps"]),
         "total_seconds": sum(report["seconds"].values()),
         "tokens": tokens_of(report),
-        "selection": selection_words(composition.selection),
+        "modules_text": modules_text(composition.selection, composition.modules.count()),
         "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
         "prompt": prompt_view(report),
@@ -137,12 +149,12 @@ def weight_words(report: Mapping[str, Any]) -> str:
         )
     words = "1 takes a module as it is, 0 leaves it out; a negative weight takes it away."
     by_layer = " Every layer has weights of its own; these are their means."
-    return words + (by_layer if report.get("weights_by_layer") else "")
+    return words + (by_layer if layers_differ(report) else "")
 
 
 def outcome(decision: str, level: str | None, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
     """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
-    badge, label = verdict_badge(decision, level)
+    badge, label = verdict_badge(decision, level, baselines)
     composed = next(row for row in baselines if row["key"] == "composed")
     return {
         "badge": badge,
@@ -158,17 +170,43 @@ def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
     return f"the base alone: {loss:.3f}" if loss is not None else ""
 
 
-def selection_words(selection: str) -> str:
-    """How the modules were chosen, step by step."""
-    said = {
-        "all": "all that fit",
-        "random": "{} drawn at random",
-        "chosen": "chosen by hand",
-        "screen": "the best {} alone",
-        "near": "the {} nearest by text",
-    }
-    steps = (step.partition(":") for step in selection.split("+"))
-    return ", then ".join(said[kind].format(count) for kind, _, count in steps)
+def work_text(gradient_steps: int) -> str:
+    """The gradient steps beside the scored candidates, and what one costs."""
+    if not gradient_steps:
+        return "weights tried on your examples"
+    steps = count_noun(gradient_steps, "gradient step")
+    return f"and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
+
+
+def modules_text(selection: str, n_tried: int) -> str:
+    """How the modules of the search came to be chosen: by the request, by chance, or by what was measured.
+
+    Args:
+        selection: as it is stored, such as "screen:40" or "chosen".
+        n_tried: modules that the search was given to choose from.
+    """
+    first, *steps = selection.split("+")
+    kind = first.partition(":")[0]
+    if kind in ORIGINS:
+        text = ORIGINS[kind].format(n_tried)
+    else:
+        steps = [first, *steps]
+        text = (
+            f"{n_tried} tried"
+            if any(keeps_fewer(step, n_tried) for step in steps)
+            else f"all {n_tried} that fit"
+        )
+    for step in steps:
+        if keeps_fewer(step, n_tried):
+            kind, _, count = step.partition(":")
+            text, n_tried = f"{CHOICES[kind].format(count)}, of {text}", int(count)
+    return text
+
+
+def keeps_fewer(step: str, count: int) -> bool:
+    """Whether a step of a selection leaves any of so many modules out."""
+    most = step.partition(":")[2]
+    return bool(most) and int(most) < count
 
 
 def comparison_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
@@ -221,12 +259,28 @@ def interval_bounds(bounds: Sequence[float] | None) -> ViewRow:
     return {"low": low, "high": high}
 
 
-def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[ViewRow]:
-    """The losses called `which`, lowest first, with each bar's length in percent of the longest."""
+def loss_chart(
+    baselines: Sequence[Mapping[str, Any]], which: str, *, base_loss: float | None = None
+) -> dict[str, Any] | None:
+    """The losses called `which`, lowest first, on one scale with the base alone; None where there are none.
+
+    Args:
+        baselines: rows as in report.json.
+        which: loss or left_out_loss.
+        base_loss: of the base alone, in nats per token; None: that of its row, if it has one.
+    """
     measured = [row for row in map(baseline_row, baselines) if row[which] is not None]
+    if not measured:
+        return None
     measured.sort(key=lambda row: row[which])
-    longest = max((row[which] for row in measured), default=0) or 1
-    return [row | {"shown": row[which], "width": 100 * row[which] / longest} for row in measured]
+    if base_loss is None:
+        base_loss = next((row[which] for row in measured if row["key"] == "zero_shot"), None)
+    scale = loss_scale([row[which] for row in measured] + ([] if base_loss is None else [base_loss]))
+    return {
+        "rows": [row | {"shown": row[which], "place": scale.place(row[which])} for row in measured],
+        "scale": scale,
+        "base": None if base_loss is None else {"loss": base_loss, "place": scale.place(base_loss)},
+    }
 
 
 def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -306,21 +360,28 @@ def module_href(name: str) -> str:
     return f"/{name}" if "/" in name else ""
 
 
-def contribution_view(bars: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:
-    """Where each bar's mark stands on one scale of losses, and which module is missed most."""
-    measured = [bar for bar in bars if bar["without_loss"] is not None]
+def contribution_view(rows: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:
+    """The modules that are missed most, with their marks on one axis of losses; None if nothing was measured.
+
+    The axis begins at 0 and breaks for outliers.
+    """
+    measured = [row for row in rows if row["without_loss"] is not None]
     if not measured:
         return None  # a report of an earlier version
-    longest = max(composed_loss, *(bar["without_loss"] for bar in measured)) or 1.0
-    for bar in measured:
-        bar["mark"] = 100 * bar["without_loss"] / longest
-    most = max(measured, key=lambda bar: bar["without_loss"])
+    measured.sort(key=lambda row: -row["without_loss"])
+    end = axis_end(composed_loss, [row["without_loss"] for row in measured]) or 1.0
+    for row in measured:
+        row["is_beyond"] = row["without_loss"] > end
+        row["mark"] = 100.0 if row["is_beyond"] else 100 * row["without_loss"] / end
+    most = measured[0]
     return {
+        "rows": measured[:CONTRIBUTIONS_MAX],
+        "count": len(measured),
         "whole": composed_loss,
-        "whole_mark": 100 * composed_loss / longest,
-        "longest": longest,
+        "whole_mark": 100 * composed_loss / end,
+        "end": end,
         "most": most if most["without_loss"] > composed_loss else None,
-        "dispensable": sum(bar["without_loss"] <= composed_loss for bar in measured),
+        "dispensable": sum(row["without_loss"] <= composed_loss for row in measured),
     }
 
 
@@ -334,11 +395,17 @@ def stage_rows(seconds: Mapping[str, float]) -> list[ViewRow]:
     ]
 
 
+def layers_differ(report: Mapping[str, Any]) -> bool:
+    """Whether some module's weight is not the same in every layer, as far as the page shows weights."""
+    columns = zip(*(report.get("weights_by_layer") or {}).values(), strict=True)
+    return any(max(column) - min(column) >= SAME_WEIGHT for column in columns)
+
+
 def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The heaviest modules' weights by layer: a strip each, and as a table. None if layers share them."""
-    by_layer: Mapping[str, Sequence[float]] | None = report.get("weights_by_layer")
-    if not by_layer:
+    """The heaviest modules' weights by layer: a strip each, and as a table; None if all are alike."""
+    if not layers_differ(report):
         return None
+    by_layer: Mapping[str, Sequence[float]] = report["weights_by_layer"]
     columns = list(zip(*by_layer.values(), strict=True))  # one for each module, in the modules' order
     order = sorted(range(len(columns)), key=lambda i: -max(map(abs, columns[i])))[:BARS_MAX]
     largest = max(abs(weight) for column in columns for weight in column) or 1.0
@@ -388,4 +455,11 @@ def prediction_view(
         for name, label in SHOWN.items()
     ]
     rows = Paginator(kept[chosen], PREDICTIONS_PER_PAGE).get_page(page)
-    return {"rows": rows, "filters": filters, "all": kept["all"], "count": len(predictions)}
+    return {
+        "rows": rows,
+        "filters": filters,
+        "all": kept["all"],
+        "count": len(predictions),
+        "in_sight": kept["all"][:ANSWERS_IN_SIGHT],
+        "n_different": len(kept["different"]),
+    }

@@ -16,6 +16,7 @@ from composer.core.spec.verdict_rule import (
     WITH_EXAMPLES,
     WORTH_LEFT_OUT,
     QuestionTokens,
+    meaning_of,
     question_tokens,
 )
 
@@ -35,7 +36,6 @@ QUALITIES = {  # badge, icon and label of a level
     "fair": ("quiet", "", "Fair by itself"),
     "weak": ("warning", "triangle-alert", "Weak by itself"),
 }
-BEST_BUT_WEAK = ("warning", "Best of all, but weak")
 ADVISED = {  # rows, by decision
     "use": "composed",
     "prompt": WITH_EXAMPLES,
@@ -45,14 +45,26 @@ ADVISED = {  # rows, by decision
 }
 
 
+HOW_OFTEN = {  # by the share of right answers, in percent
+    10: "one time in ten",
+    20: "one time in five",
+    25: "one time in four",
+    33: "one time in three",
+    40: "two times in five",
+}
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
 @dataclass(frozen=True)
 class Measure:
     """A figure of the rows, and how a sentence tells it."""
 
     field: str
+    interval_field: str  # the lower and upper bound of the figure; empty where it has none
     sign: int  # 1: the more the better
     does: str
     unit: str
+    basis: str  # what was measured, before the number of examples
 
     def knows(self, rows: Mapping[str, BaselineRow], key: str) -> bool:
         return key in rows and rows[key].get(self.field) is not None
@@ -60,51 +72,145 @@ class Measure:
     def points_in(self, rows: Mapping[str, BaselineRow]) -> Callable[[str], float]:
         return lambda key: self.sign * rows[key][self.field]
 
-    def text(self, row: BaselineRow) -> str:
+    def number(self, row: BaselineRow) -> str:
         value = row[self.field]
-        return f"{value:.0f} %" if self.sign == 1 else nats_text(value)
+        return f"{value:.0f}" if self.sign == 1 else nats_text(value)
+
+    def text(self, row: BaselineRow) -> str:
+        return f"{self.number(row)} %" if self.sign == 1 else self.number(row)
 
 
-HELD_OUT = Measure("held_out_exact_match_percent", 1, "answers", "")
+HELD_OUT = Measure(
+    "held_out_exact_match_percent", "interval_percent", 1, "answers", "", "Right answers (exact match) to"
+)
 # Of left-out examples. What decides is the chance; earlier reports have the loss alone.
-MEASURES = (
-    Measure("left_out_chance_percent", 1, "gives a right token a chance of", ""),
-    Measure("left_out_loss_nats", -1, "costs", " nats per token"),
+LEFT_OUT = (
+    Measure(
+        "left_out_chance_percent",
+        "left_out_interval_percent",
+        1,
+        "gives a right token a chance of",
+        "",
+        "Chance of a right token in",
+    ),
+    Measure("left_out_loss_nats", "", -1, "costs", " nats per token", "Loss on"),
 )
 BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 
 def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict for its page: a label, one sentence, what it rests on, and the core's own words."""
-    decision = report["verdict"]["decision"]
-    badge, label = verdict_badge(decision, quality_level(report))
+    """The verdict for its page: a label, two figures, one sentence, its basis, and the core's own words."""
+    decision, rows = report["verdict"]["decision"], report["baselines"]
+    badge, label = verdict_badge(decision, quality_level(report), rows)
     tokens = tokens_of(report)
     return {
         "decision": decision,
         "badge": badge,
         "label": label,
+        "figures": figure_rows(report),
+        "basis": basis(report),
         "sentence": verdict_sentence(report),
         "certainty": " ".join(certainty(report)),
         "text": report["verdict"]["text"],
-        "advised_adapter": advised_adapter(report),
         "quality": quality_view(report),
         "tokens": tokens.text if tokens else "",
     }
 
 
-def verdict_badge(decision: str, level: str | None) -> tuple[str, str]:
-    """The kind of badge and the label of a verdict; `level` is its quality, None if it was not measured."""
-    if decision == "use" and level == "weak":
-        return BEST_BUT_WEAK
+def verdict_badge(decision: str, level: str | None, rows: Sequence[BaselineRow]) -> tuple[str, str]:
+    """The kind of badge and the label of a verdict.
+
+    Args:
+        decision: of the report.
+        level: its quality; None if it was not measured.
+        rows: the baselines of the report.
+    """
     badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
-    return "warning" if badge == "success" and level == "weak" else badge, label
+    return (
+        ("warning", weak_label(decision, rows)) if badge == "success" and level == "weak" else (badge, label)
+    )
 
 
-def advised_adapter(report: Mapping[str, Any]) -> dict[str, str] | None:
-    """The baseline that is advised and has an adapter to download: its key and label; else None."""
-    advised = report["verdict"].get("advised")
-    row = rows_by_key(report).get(advised) if advised else None
-    return {"key": row["key"], "label": row["label"]} if row and row.get("adapter") else None
+def weak_label(decision: str, rows: Sequence[BaselineRow]) -> str:
+    """The best of what was compared, and yet more often wrong than right: how often, where that is known."""
+    percent = {row["key"]: row["held_out_exact_match_percent"] for row in rows}
+    share = percent.get(ADVISED[decision])
+    if share is None:
+        return (
+            f"Best of {number_word(sum(row.get('left_out_loss_nats') is not None for row in rows))}, but weak"
+        )
+    n_answered = sum(each is not None for each in percent.values())
+    return f"Best of {number_word(n_answered)}, but right {how_often(share)}"
+
+
+def how_often(percent: float) -> str:
+    """A share of right answers below a half, in words."""
+    if percent < min(HOW_OFTEN) / 2:
+        return "almost never"
+    if percent > max(HOW_OFTEN) + 5:
+        return "less than half the time"
+    return HOW_OFTEN[min(HOW_OFTEN, key=lambda share: abs(share - percent))]
+
+
+def number_word(number: int) -> str:
+    return NUMBER_WORDS[number] if number < len(NUMBER_WORDS) else str(number)
+
+
+def figure_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The two figures that decide, what the verdict is about first; none where nothing was decided.
+
+    Each has its value as text with its unit, the name of its row, and its interval (None where unknown).
+    """
+    measure, rows = measure_of(report), rows_by_key(report)
+    if measure is None:
+        return []
+    return [
+        {
+            "key": key,
+            "name": "this composition" if key == "composed" else baseline_name(key, rows),
+            "value": measure.number(rows[key]),
+            "unit": measure.unit.strip() or "%",
+            "interval_percent": rows[key].get(measure.interval_field),
+        }
+        for key in compared_keys(report, measure)
+    ]
+
+
+def basis(report: Mapping[str, Any]) -> str:
+    """What the two figures are: a measure, how many examples it is of, and whether these were seen before."""
+    measure = measure_of(report)
+    if measure is None:
+        return ""
+    if measure is HELD_OUT:
+        return (
+            f"{measure.basis} {count_noun(report['n_held_out'], 'held-out example')}, unseen by the search."
+        )
+    return f"{measure.basis} {count_noun(report['n_shots'], 'example')}, each left out of a fit once."
+
+
+def measure_of(report: Mapping[str, Any]) -> Measure | None:
+    """The figure that decided; None where nothing did."""
+    rows = rows_by_key(report)
+    if report["verdict"]["decision"] == "unmeasured":
+        return None
+    if is_on_held_out(report):
+        return HELD_OUT
+    if not is_judged_left_out(report):
+        return None
+    return next((m for m in LEFT_OUT if any(m.knows(rows, key) for key in BASELINE_NAMES)), None)
+
+
+def compared_keys(report: Mapping[str, Any], measure: Measure) -> tuple[str, str]:
+    """The row that the verdict is about, and the row that it is held against."""
+    decision, rows = report["verdict"]["decision"], rows_by_key(report)
+    if decision == "unsure":
+        return report["verdict"]["advised"], best_rival(rows, measure)
+    if decision in ADVISED and decision != "use":
+        return ADVISED[decision], "composed"
+    known = [key for key in BASELINE_NAMES if measure.knows(rows, key)]
+    rivals = [key for key in known if key in RIVALS]
+    held_against = rivals if decision == "use" and rivals else known
+    return "composed", max(held_against, key=measure.points_in(rows))
 
 
 def quality_level(report: Mapping[str, Any]) -> str | None:
@@ -119,8 +225,15 @@ def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
     if level is None:
         return None
     badge, icon, label = QUALITIES.get(level, ("quiet", "", level))
-    text = report["verdict"]["quality"]["text"]
-    return {"level": level, "badge": badge, "icon": icon, "label": label, "text": text}
+    quality = report["verdict"]["quality"]
+    return {
+        "level": level,
+        "badge": badge,
+        "icon": icon,
+        "label": label,
+        "meaning": meaning_of(level, quality["interval_percent"]),
+        "text": quality["text"],
+    }
 
 
 def tokens_of(report: Mapping[str, Any]) -> QuestionTokens | None:
@@ -131,65 +244,50 @@ def tokens_of(report: Mapping[str, Any]) -> QuestionTokens | None:
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
     """The advice and the two figures that decide it; where nothing was decided, the core's own words."""
-    words: str = report["verdict"]["text"]
-    if report["verdict"]["decision"] == "unmeasured":
+    measure = measure_of(report)
+    if measure is None:
+        words: str = report["verdict"]["text"]
         return words
     rows = rows_by_key(report)
-    baselines = [key for key in BASELINE_NAMES if key in rows]
-    if is_on_held_out(report):
-        answered = [key for key in baselines if rows[key]["held_out_exact_match_percent"] is not None]
-        best = max(answered, key=lambda key: rows[key]["held_out_exact_match_percent"])
-        return held_out_sentence(report, rows, best)
-    for measure in MEASURES:
-        if is_judged_left_out(report) and any(measure.knows(rows, key) for key in baselines):
-            return left_out_sentence(report, rows, measure)
-    return words
+    keys = compared_keys(report, measure)
+    return (
+        held_out_sentence(report, rows, *keys)
+        if measure is HELD_OUT
+        else left_out_sentence(report, rows, measure, *keys)
+    )
 
 
-def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
-    n = report["n_held_out"]
+def held_out_sentence(
+    report: Mapping[str, Any], rows: Mapping[str, BaselineRow], first: str, other: str
+) -> str:
     decision = report["verdict"]["decision"]
-    ours = f"the composition {percent_text(rows['composed'])}"
-    theirs = f"{baseline_name(best, rows)} {percent_text(rows[best])}"
+    answers = accuracy_text(rows[first], report["n_held_out"])
+    name = "the composition" if other == "composed" else baseline_name(other, rows)
+    theirs = percent_text(rows[other])
     if decision == "use":
-        first = accuracy_text(rows["composed"], n)
-        other = f"the best of the others, {baseline_name(best, rows)}, {percent_text(rows[best])}"
-        return f"{use_words(report)} it answers {first}; {other}."
+        return f"{use_words(report)} it answers {answers}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
-        first = accuracy_text(rows[ADVISED[decision]], n)
-        return f"{advice(decision, rows)}: it answers {first}; {ours}."
+        return f"{advice(decision, rows)}: it answers {answers}; {name} {theirs}."
     if decision == "unsure":
-        form = report["verdict"]["advised"]
-        other = best_rival(rows, HELD_OUT)
-        first = accuracy_text(rows[form], n)
-        return (
-            f"{unsure_words(form)} It answers {first}, {baseline_name(other, rows)} "
-            f"{percent_text(rows[other])}: add held-out examples to know."
-        )
-    first = accuracy_text(rows["composed"], n)
-    return f"No sure gain from composing: the composition answers {first}; {theirs}."
+        return f"{unsure_words(first)} It answers {answers}, {name} {theirs}: add held-out examples to know."
+    return f"No sure gain from composing: the composition answers {answers}; {name} {theirs}."
 
 
-def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], measure: Measure) -> str:
+def left_out_sentence(
+    report: Mapping[str, Any], rows: Mapping[str, BaselineRow], measure: Measure, first: str, other: str
+) -> str:
     decision = report["verdict"]["decision"]
-    best = max((key for key in BASELINE_NAMES if measure.knows(rows, key)), key=measure.points_in(rows))
-    ours = f"on examples left out of its fit it {measure.does} {measure.text(rows['composed'])}{measure.unit}"
-    other = f"the best of the others, {baseline_name(best, rows)}, {measure.text(rows[best])}"
+    figures = f"on examples left out of its fit it {measure.does} {measure.text(rows[first])}{measure.unit}"
+    name = "the composition" if other == "composed" else baseline_name(other, rows)
+    theirs = measure.text(rows[other])
     if decision == "use":
-        return f"{use_words(report, usual='The composition looks useful:')} {ours}; {other}."
+        words = use_words(report, usual="The composition looks useful:")
+        return f"{words} {figures}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
-        advised = measure.text(rows[ADVISED[decision]])
-        figures = f"on examples left out of its fit it {measure.does} {advised}{measure.unit}"
-        return f"{advice(decision, rows)}: {figures}; the composition {measure.text(rows['composed'])}."
+        return f"{advice(decision, rows)}: {figures}; {name} {theirs}."
     if decision == "unsure":
-        form = report["verdict"]["advised"]
-        against = best_rival(rows, measure)
-        return (
-            f"{unsure_words(form)} On examples left out of its fit it {measure.does} "
-            f"{measure.text(rows[form])}{measure.unit}, {baseline_name(against, rows)} "
-            f"{measure.text(rows[against])}: held-out examples would tell."
-        )
-    return f"No clear gain from composing: {ours}; {other}."
+        return f"{unsure_words(first)} O{figures[1:]}, {name} {theirs}: held-out examples would tell."
+    return f"No clear gain from composing: {figures}; the best of the others, {name}, {theirs}."
 
 
 def unsure_words(form: str) -> str:
@@ -251,23 +349,20 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
         if report["verdict"]["decision"] in ("use", "prompt", "tune"):
-            yield (
-                f"It is right more often than each of the {others} others that are no composition, "
-                f"beyond luck by {BEYOND_LUCK}."
-            )
+            baselines = count_noun(others, "baseline")
+            yield f"It is right more often than each of {baselines}, beyond luck by {BEYOND_LUCK}."
         else:
             yield (
-                "A composition is recommended only when it is right more often than each of the others that "
-                f"are no composition, beyond luck by {BEYOND_LUCK}, and not less often than the uniform "
-                "average."
+                "A composition is recommended only when it is right more often than each baseline, "
+                f"beyond luck by {BEYOND_LUCK}, and not less often than the uniform average."
             )
     elif is_judged_left_out(report) and others:
         yield (
             f"Decided on the {count_noun(report['n_shots'], 'example')} alone, each judged by a fit that had "
-            "left it out. A composition is recommended only when it is ahead of each of the others that are "
-            f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has "
-            f"{100 * (1 - WORTH_LEFT_OUT):.0f} % less loss, or has less than {FAR_LEFT_OUT:g} of their loss. "
-            "This is weaker evidence than held-out examples. Add some and compose again to be surer."
+            "left it out. A composition is recommended only when it is ahead of each baseline with "
+            f"{100 * SURE_LEFT_OUT:.0f} % certainty and has {100 * (1 - WORTH_LEFT_OUT):.0f} % less loss, or "
+            f"has less than {FAR_LEFT_OUT:g} of its loss. This is weaker evidence than held-out examples. "
+            "Add some and compose again to be surer."
         )
     else:
         yield "Nothing was measured that could decide it."

@@ -50,7 +50,9 @@ from composer.task.examples import (
     pairs_from_rows,
     read_pasted,
     row_notes,
+    split_aside,
     text_of_file,
+    valid_pairs,
 )
 from hub_site.accounts.models import User
 from hub_site.common.clock import database_now
@@ -68,7 +70,13 @@ SELECTIONS = [
     ("steps", "In steps"),
 ]
 ROWS_AT_LEAST = 5
+GUEST_LEVEL = "quick"
 COLUMN_MAX = 200  # characters
+COLUMN_FIELDS = {
+    f"{group}_{part}"
+    for group in ("shots", "held_out")
+    for part in ("input_column", "output_column", "header")
+}
 LIMITS = {"shots": EXAMPLES_MAX, "held_out": HELD_OUT_MAX}  # of a text or a file
 KEPT_CHARACTERS = 200_000  # of a file that could not be read, in the box above it
 KEPT_LINES_MORE = 20  # than examples can be used
@@ -220,7 +228,7 @@ class CompositionForm(forms.Form):
         max_length=NAME_MAX,
         required=False,
         label="Name of the task",
-        help_text="For your own list. Left out: today's date.",
+        help_text="For your own list. Defaults to today's date.",
     )
     sentence = forms.CharField(max_length=SENTENCE_MAX, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
@@ -275,17 +283,17 @@ class CompositionForm(forms.Form):
         initial=DEFAULT_METHOD,
         error_messages=choice_errors("method"),
     )
-    level = UsualChoiceField(LEVELS, usual=DEFAULT_LEVEL, label="How far to go")
-    search = UsualChoiceField(SEARCHES, usual="auto", label="How the weights are searched")
+    level = UsualChoiceField(LEVELS, usual=DEFAULT_LEVEL, label="Search effort")
+    search = UsualChoiceField(SEARCHES, usual="auto", label="Search")
     nevergrad = forms.RegexField(
         NEVERGRAD_NAME,
         required=False,
         strip=True,
-        label="Another optimiser",
-        help_text="Any of nevergrad's, such as <code>OnePlusOne</code>; it takes the search's place.",
+        label="Optimizer of nevergrad",
+        help_text="Such as <code>OnePlusOne</code>; it replaces the search.",
         error_messages={"invalid": "Such a name is letters, digits and _."},
     )
-    objective = UsualChoiceField(OBJECTIVES, usual="loss", label="What the search lowers")
+    objective = UsualChoiceField(OBJECTIVES, usual="loss", label="Objective")
     budget = forms.IntegerField(
         required=False,
         min_value=1,
@@ -299,7 +307,7 @@ class CompositionForm(forms.Form):
         min_value=1,
         max_value=EXAMPLES_LIMIT,
         label="Batch size",
-        help_text="Examples in one mean of lorahub's objective. Left out: all of them.",
+        help_text="Examples in one mean of lorahub's objective. Defaults to all.",
         error_messages=number_errors("batch size", 1, EXAMPLES_LIMIT),
     )
     seed = forms.IntegerField(
@@ -333,13 +341,16 @@ class CompositionForm(forms.Form):
         min_value=1,
         max_value=MAX_NEW_TOKENS_LIMIT,
         initial=DEFAULT_MAX_NEW_TOKENS,
-        label="Longest answer, in tokens",
-        error_messages=number_errors("longest answer", 1, MAX_NEW_TOKENS_LIMIT),
+        label="Max new tokens",
+        error_messages=number_errors("number of tokens", 1, MAX_NEW_TOKENS_LIMIT),
     )
     baselines = forms.ChoiceField(
-        choices=[("", "as “how far” says"), *((it.name, f"{it.name}: {it.line}") for it in BASELINES)],
+        choices=[
+            ("", "as the search effort says"),
+            *((it.name, f"{it.name}: {it.line}") for it in BASELINES),
+        ],
         required=False,
-        label="What it is compared with",
+        label="Baselines",
         error_messages=choice_errors("choice"),
     )
     precision = UsualChoiceField(PRECISIONS, usual="auto", label="Precision")
@@ -351,11 +362,13 @@ class CompositionForm(forms.Form):
     )  # fmt: skip
     FIELD_OF_REFUSAL = {"examples": "shots", "held_out": "held_out_text"}
 
-    def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, owner: User | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.owner = owner
         self.notes: list[str] = []  # what is not used of the examples
         self.initial.setdefault("form_key", str(uuid.uuid4()))
+        if owner is None or owner.is_guest:  # all that a guest may have composed
+            self.initial.setdefault("level", GUEST_LEVEL)
         self.bases = selectors.bases_counted()  # the one with most modules first
         offered = cast(forms.ChoiceField, self.fields["base"])
         offered.choices = sorted((base.name, base.name) for base in self.bases)
@@ -521,6 +534,30 @@ class CompositionForm(forms.Form):
         except forms.ValidationError:
             return ""
         return str(text)
+
+    def fields_with_some_aside(self) -> dict[str, list[str]]:
+        """What a draft keeps, with some of the examples moved to those that measure.
+
+        Rows that cannot be used yet stay in the grid, behind the others. While a text cannot be read, nothing
+        is moved: the page says what is wrong with it.
+        """
+        rows = self.given_rows()
+        unusable = [rows[note.row] for note in row_notes(rows) if note.level == "error"]
+        try:
+            pasted, held_out = (
+                self.read(group, str(self[f"{group}_text"].value() or "")).examples for group in LIMITS
+            )
+        except ExampleLinesError:
+            return self.kept_fields()
+        shots, aside = split_aside([*valid_pairs(rows), *pasted])
+        grid = [(pair.input, pair.output) for pair in shots] + unusable
+        fields = {name: values for name, values in self.kept_fields().items() if name not in COLUMN_FIELDS}
+        return fields | {
+            "shots_input": [given for given, _ in grid],
+            "shots_output": [wanted for _, wanted in grid],
+            "shots_text": [""],
+            "held_out_text": [json_lines([*held_out, *aside])],
+        }
 
     @property
     def own_key(self) -> str:

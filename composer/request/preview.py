@@ -1,6 +1,6 @@
 """What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,7 +32,8 @@ from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, COUNT_MAX, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.request.services import require_template
-from composer.task.examples import Note, row_notes, valid_pairs
+from composer.task.demo_tasks import demo_tasks_beside, example_input
+from composer.task.examples import Note, row_notes, split_aside, valid_pairs
 from composer.timing.estimates import Amounts, Estimate, estimate_all, mean_characters
 from composer.timing.queue import Place, place_of_new
 from hub_site.common.errors import Refusal
@@ -93,6 +94,8 @@ class Preview:
     place: Place
     missing_worker: str  # why no worker of the site can take it; empty: one can
     prompt: dict[str, Any]
+    input_shown: str  # as the base's modules saw one; empty where no ready-made task tells
+    n_aside: int  # of the examples, that could measure; 0: they are few, or others measure already
     unwritable: str  # outputs that the base cannot write; empty where there is none
     texts: dict[str, TextShown]  # by the fields they belong to
 
@@ -178,12 +181,25 @@ def make_preview(form: CompositionForm) -> Preview | None:
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=levels,
-        place=place_of_new(form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
+        place=place_of_new(
+            form.owner.pk if form.owner else None, next(it.estimate for it in levels if it.is_chosen)
+        ),
         missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, counts[level].n_modules, examples),
+        input_shown=example_input(base, demo_tasks_beside([it.name for it in form.bases])),
+        n_aside=n_to_keep_aside(examples, held_out, texts.values()),
         unwritable=unwritable_text(base, [*examples, *held_out]),
         texts=texts,
     )
+
+
+def n_to_keep_aside(
+    examples: Sequence[Example], held_out: Sequence[Example], texts: Iterable[TextShown]
+) -> int:
+    """How many of the examples could measure; 0 where others do, and while a text cannot be read."""
+    if held_out or any(text.problems for text in texts):
+        return 0
+    return len(split_aside(examples)[1])
 
 
 def prompt_shown(

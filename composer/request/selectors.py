@@ -9,7 +9,7 @@ from composer.task.demo_tasks import demo_task
 from hub_site.accounts.models import User
 
 
-def find_held_out(source: str, owner: User) -> list[Example] | None:
+def find_held_out(source: str, owner: User | None) -> list[Example] | None:
     """Held-out examples by “task:<demo task>” or “composition:<own one's id>”; None if not there."""
     kind, _, name = source.partition(":")
     if kind == "task":
@@ -19,15 +19,15 @@ def find_held_out(source: str, owner: User) -> list[Example] | None:
     return held_out_examples(composition) if composition else None
 
 
-def drafts_of(owner: User) -> QuerySet[Draft]:
+def drafts_of(owner: User | None) -> QuerySet[Draft]:
     return Draft.objects.filter(owner=owner)
 
 
-def draft_find(owner: User, key: str) -> Draft | None:
+def draft_find(owner: User | None, key: str) -> Draft | None:
     return drafts_of(owner).filter(key=key).first() if is_storable(key) else None
 
 
-def composition_sent_by(owner: User, form_key: str) -> Composition | None:
+def composition_sent_by(owner: User | None, form_key: str) -> Composition | None:
     """What became of a form: the last composition that was asked for with it."""
     if not form_key or not is_storable(form_key):
         return None

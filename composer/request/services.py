@@ -26,6 +26,7 @@ from composer.core.spec.job_spec import (
 )
 from composer.core.spec.selection import kept_at_most
 from composer.core.spec.templates import CHAT, require_asked_template
+from composer.guests import require_guest_quota, require_quick
 from composer.matching.compatibility import FittingModule
 from composer.matching.ranking import MODULES_NAMED_MAX
 from composer.matching.selection import modules_selected
@@ -158,10 +159,10 @@ def composition_insert(
     with log_refusals(composition.owner_id):
         require_disk_space()
         require_worker(composition.base, composition.device)
-        require_queue_quota(composition.owner)
-        require_room_for_a_result(composition.owner.namespace)
-        require_cpu_quota(composition.owner)
+        require_quota(composition.owner)
     choose_lane(composition, len(modules), examples, held_out)
+    if composition.owner.is_guest:
+        require_quick(composition)
     composition.save()
     CompositionModule.objects.bulk_create(
         CompositionModule(
@@ -384,8 +385,18 @@ def require_still_visible(modules: Sequence[FittingModule], owner: User) -> None
         raise Refusal("modules_changed", message, fields={"modules": [message]})
 
 
-def require_queue_quota(owner: User) -> None:
+def require_quota(owner: User) -> None:
+    """Refuse what would be more than this owner may have composed now."""
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
+    if owner.is_guest:
+        require_guest_quota(owner)
+        return
+    require_queue_quota(owner)
+    require_room_for_a_result(owner.namespace)
+    require_cpu_quota(owner)
+
+
+def require_queue_quota(owner: User) -> None:
     most = settings.HUB_COMPOSITIONS_UNFINISHED_MAX
     if selectors.unfinished_count(owner) >= most:
         message = (

@@ -1,11 +1,10 @@
 """The page to ask for a composition on: what it begins with, what it tells meanwhile, sending it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -14,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from composer import selectors
+from composer.access import OwnerRequest, VisitorRequest, for_owners, for_visitors, require_owner
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_OF_METHOD,
@@ -26,9 +26,11 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import MissingOutputError
+from composer.core.spec.example_dialects import quoted
 from composer.core.spec.example_files import ExampleLinesError
 from composer.core.spec.example_header import header_notes
 from composer.core.spec.example_rows import cells_of_column
+from composer.guests import SIGN_UP
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.matching.ranking import MODULES_NAMED_MAX
@@ -46,13 +48,17 @@ from composer.request.forms import (
 from composer.request.preview import file_shown, make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
-from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside, example_input
+from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
-from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
+from hub_site.common.visitors import session_hash
+from modules_registry.models import BaseModel
 
 WORDS_CHARACTERS_MAX = 200
+HEADER_LEFT_OUT = (
+    "The first row, {names}, names the columns and is left out. If it is an example, type it in."
+)
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
 USUAL_METHODS = ("auto", "exact", "lorahub")
 NO_BASE = "A composition adapts a base model. Ask the site's operator to add one."
@@ -62,28 +68,28 @@ NO_BASE_FOR_STAFF = (
 )
 
 
-@login_required
+@for_visitors
 @never_cache
 @require_http_methods(["GET", "POST"])
-def composition_new(request: SignedInRequest) -> HttpResponse:
+def composition_new(request: VisitorRequest) -> HttpResponse:
     if request.method == "GET":
         start = form_start(request)
-        form = CompositionForm(owner=request.user, initial=start.initial)
+        form = CompositionForm(owner=request.owner, initial=start.initial)
         return render(request, "composer/composition_new.html", page_of(form) | start.context)
-    form = CompositionForm(request.POST, request.FILES, owner=request.user)
+    form = CompositionForm(request.POST, request.FILES, owner=request.owner)
     if "keep" in request.POST:
         return keep_and_reopen(request, form)
-    composition = request_from(form)
+    composition = request_from(request, form)
     if composition is None:
         form.keep_uploads()
         return render(request, "composer/composition_new.html", page_of(form), status=422)
-    draft_discard(owner=request.user, key=form.own_key)
+    draft_discard(owner=composition.owner, key=form.own_key)
     say_what_to_know(request, form, composition)
     return redirect(composition)
 
 
-def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
-    """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker.
+def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpResponse:
+    """The buttons that keep the form as it stands, give it more rows, keep some aside, or ask for a worker.
 
     Without a script also the one that leaves out the first row of a text.
     """
@@ -91,37 +97,44 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
     if wish == "rows":
         for side in ("input", "output"):
             fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
+    if wish == "aside":
+        fields = form.fields_with_some_aside()
     group = wish.removesuffix("_header")
     if wish.endswith("_header") and group in LIMITS:
         fields[wish] = ["on"]
     try:
-        draft = draft_keep(owner=request.user, key=form.own_key, fields=fields)
+        draft = draft_keep(owner=require_owner(request), key=form.own_key, fields=fields)
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
     if wish == "ask_worker":
         ask_for_worker(request, form)
-    return redirect(f"{draft.get_absolute_url()}#{group}-reading" if group in LIMITS else draft)
+    places = {"aside": "#held-out"} | dict.fromkeys((group, f"{group}_header"), f"#{group}-reading")
+    return redirect(f"{draft.get_absolute_url()}{places.get(wish, '')}")
 
 
-def ask_for_worker(request: SignedInRequest, form: CompositionForm) -> None:
+def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:
     base = str(form["base"].value() or "") or None
+    if request.owner is None or request.owner.is_guest:
+        messages.error(request, f"Only accounts ask staff for a worker. {SIGN_UP}")
+        return
     try:
-        worker_request(owner=request.user, base=base, device=str(form["device"].value()))
+        worker_request(owner=request.owner, base=base, device=str(form["device"].value()))
     except Refusal as refusal:
         messages.error(request, refusal.message)
     else:
         messages.success(request, "Staff see your request for a worker. Your form is kept as a draft.")
 
 
-@login_required
+@for_visitors
 @require_POST
-def draft_keep_page(request: SignedInRequest) -> HttpResponse:
+def draft_keep_page(request: VisitorRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
-    form = CompositionForm(request.POST, owner=request.user)
+    form = CompositionForm(request.POST, owner=request.owner)
     context: dict[str, Any] = {"form": form, "preview": make_preview(form), "is_alone": True}
     try:
-        context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
+        owner = require_owner(request)
+        context["draft"] = draft = draft_keep(owner=owner, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
         context["not_kept"] = refusal.message
         return render(request, "composer/_preview.html", context)
@@ -130,35 +143,35 @@ def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     return HttpResponse(render_to_string("composer/_preview.html", context, request), headers=headers)
 
 
-@login_required
+@for_owners
 @require_POST
-def draft_discard_page(request: SignedInRequest, key: str) -> HttpResponse:
-    draft_discard(owner=request.user, key=key)
+def draft_discard_page(request: OwnerRequest, key: str) -> HttpResponse:
+    draft_discard(owner=request.owner, key=key)
     messages.success(request, "The draft is discarded.")
     return redirect("composer:new")
 
 
-@login_required
+@for_visitors
 @never_cache
 @require_safe
-def chooser(request: SignedInRequest) -> HttpResponse:
+def chooser(request: VisitorRequest) -> HttpResponse:
     """The modules to choose by hand that have the words looked for."""
     base = selectors.base_find(request.GET.get("base", ""))
     if base is None:
         raise Http404
     chosen = set(request.GET.getlist("modules")[:MODULES_NAMED_MAX])
     words = request.GET.get("find", "")[:WORDS_CHARACTERS_MAX]
-    found = modules_to_choose_from(base, request.user, words, chosen)
-    return render(request, "composer/_chooser.html", {"found": found, "chosen": chosen, "base": base})
+    found = modules_to_choose_from(base, request.owner, words, chosen)
+    return render(request, "composer/_chooser.html", {"found": found, "base": base, "is_alone": True})
 
 
-@login_required
+@for_visitors
 @require_POST
-def examples_read(request: SignedInRequest) -> HttpResponse:
+def examples_read(request: VisitorRequest) -> HttpResponse:
     """What was dropped onto the grid or pasted into it, as rows, with what is not used of it.
 
     What cannot be read comes back as text, to choose its columns in the form; one column, as its cells.
-    A first row that may name the columns comes as a row: the form offers beside it to remove it.
+    A first row that looks like the names of the columns is left out, and told.
     """
     text = ""
     try:
@@ -173,18 +186,21 @@ def examples_read(request: SignedInRequest) -> HttpResponse:
         return JsonResponse({name: value for name, value in body.items() if value}, status=422)
     if not reading.examples:
         return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)
-    rows = [[pair.input, pair.output] for pair in reading.examples]
+    pairs = reading.examples[1:] if reading.header else reading.examples
+    rows = [[pair.input, pair.output] for pair in pairs]
     notes = [note for note in reading.notes if note not in header_notes(reading.header)]
+    if reading.header:
+        notes.append(HEADER_LEFT_OUT.format(names=quoted(reading.header)))
     return JsonResponse({"rows": rows, "notes": notes})
 
 
-@login_required
+@for_visitors
 @require_POST
-def file_reading(request: SignedInRequest, group: str) -> HttpResponse:
+def file_reading(request: VisitorRequest, group: str) -> HttpResponse:
     """What is read of a chosen file, by the columns chosen for it, and what is not used of it."""
     if group not in LIMITS:
         raise Http404
-    shown = file_shown(CompositionForm(request.POST, request.FILES, owner=request.user), group)
+    shown = file_shown(CompositionForm(request.POST, request.FILES, owner=request.owner), group)
     return render(request, "composer/_reading.html", {"shown": shown})
 
 
@@ -195,12 +211,12 @@ def column_alone(text: str, error: ExampleLinesError) -> list[str]:
     return cells if len(cells) == len(error.lines) else []
 
 
-def request_from(form: CompositionForm) -> Composition | None:
+def request_from(request: VisitorRequest, form: CompositionForm) -> Composition | None:
     """Ask for what the form says; None, with the reason in the form, if that cannot be."""
     if not form.is_valid():
         return None
     try:
-        return composition_request(owner=form.owner, **form.cleaned_data)
+        return composition_request(owner=require_owner(request), **form.cleaned_data)
     except Refusal as refusal:
         form.refuse(refusal)
         return None
@@ -235,18 +251,16 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "base": base,
         "preview": preview,
         "pasted": {group: pasted_fields(form, group) for group in LIMITS},
-        "methods": methods_to_choose_from(str(form["method"].value())),
+        "methods": methods_to_choose_from(),
         "found": modules_to_choose_from(base, form.owner, "", chosen) if base and lists_modules else None,
-        "chosen": chosen,
-        **ready_made_tasks(tasks),
-        "example_input": example_input(base, tasks) if base else "",
+        **ready_made_tasks(tasks, base),
         "held_out_kept": held_out_kept(form),
         "selection_fields": [
             form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
         ],
-        "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
-        "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
+        "is_guest": form.owner is None or form.owner.is_guest,
+        "no_base_words": NO_BASE_FOR_STAFF if form.owner and form.owner.is_staff else NO_BASE,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }
@@ -261,20 +275,23 @@ def pasted_fields(form: CompositionForm, group: str) -> dict[str, Any]:
     return fields | {"asks_columns": any(field.value() or field.errors for field in columns)}
 
 
-def ready_made_tasks(tasks: Iterable[DemoTask]) -> dict[str, Any]:
-    """The tasks of the first base model, a few of them in sight; those of the others fold away."""
+def ready_made_tasks(tasks: Sequence[DemoTask], base: BaseModel | None) -> dict[str, Any]:
+    """A few tasks of the chosen base model in sight; all others by their base model, its own first."""
+    chosen = base.name if base else ""
     by_base: dict[str, list[DemoTask]] = {}
-    for task in tasks:
+    for task in sorted(tasks, key=lambda task: task.base != chosen):  # the sort is stable
         by_base.setdefault(task.base, []).append(task)
-    first = next(iter(by_base.values()), [])
+    groups = list(by_base.items()) or [("", list[DemoTask]())]
+    first, *others = groups
+    shown, more = first[1][:TASKS_SHOWN], first[1][TASKS_SHOWN:]
+    folded = [(first[0], more), *others] if more else others
     return {
-        "tasks": first[:TASKS_SHOWN],
-        "more_tasks": first[TASKS_SHOWN:],
-        "tasks_of_other_bases": list(by_base.items())[1:],
+        "tasks": shown,
+        "folded_tasks": folded,
     }
 
 
-def methods_to_choose_from(chosen: str) -> dict[str, Any]:
+def methods_to_choose_from() -> dict[str, Any]:
     """The usual methods, then those one compares with; each with its budget."""
     described: list[dict[str, Any]] = [
         {
@@ -285,12 +302,7 @@ def methods_to_choose_from(chosen: str) -> dict[str, Any]:
         for method in METHODS
     ]
     usual = [method for method in described if method["choice"].name in USUAL_METHODS]
-    other = [method for method in described if method not in usual]
-    return {
-        "usual": usual,
-        "other": other,
-        "other_chosen": any(method["choice"].name == chosen for method in other),
-    }
+    return {"usual": usual, "other": [method for method in described if method not in usual]}
 
 
 def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
@@ -310,7 +322,7 @@ class FormStart:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def form_start(request: SignedInRequest) -> FormStart:
+def form_start(request: VisitorRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if "task" in request.GET and (task := demo_task(request.GET["task"])):
         initial = {
@@ -323,28 +335,28 @@ def form_start(request: SignedInRequest) -> FormStart:
             initial["base"] = task.base
         return FormStart(initial)
     if "again" in request.GET:
-        earlier = selectors.composition_named(request.user, request.GET["again"])
+        earlier = selectors.composition_named(request.owner, request.GET["again"])
         if earlier is None:
             raise Http404
         return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if "found" in request.GET:
-        return from_example_search(request.user, request.GET["found"])
+        return from_example_search(request, request.GET["found"])
     if names := request.GET.getlist("modules"):
         return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
         return FormStart()
-    return from_draft(request.user, request.GET.get("draft"))
+    return from_draft(request.owner, request.GET.get("draft"))
 
 
-def from_example_search(owner: User, key: str) -> FormStart:
+def from_example_search(request: VisitorRequest, key: str) -> FormStart:
     """The examples that modules were found by."""
-    search = selectors.example_search_named(owner, key)
+    search = selectors.example_search_named(request.owner, session_hash(request), key)
     if search is None:
         raise Http404
     return FormStart({"shots": search.pairs, "sentence": search.sentence, "base": search.base.name})
 
 
-def from_draft(owner: User, key: str | None) -> FormStart:
+def from_draft(owner: User | None, key: str | None) -> FormStart:
     """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
     draft = draft_find(owner, key) if key else drafts_of(owner).first()
     if draft is not None:

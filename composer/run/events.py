@@ -11,7 +11,7 @@ from composer.task.demo_tasks import ready_made_hashes
 from hub_site.jobs import leases
 
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
-KINDS_KEPT = frozenset({"stage", "warning", "alone", "step", "adapter", "baseline"})
+KINDS_KEPT = frozenset({"stage", "warning", "base", "alone", "step", "adapter", "baseline"})
 
 # What a later attempt goes on from. Stages, baselines and the adapter are made anew.
 PROGRESS_KINDS = frozenset({"step", "state", "screened"})

@@ -5,8 +5,8 @@ from typing import Any
 
 from composer.core.spec.examples import Example
 from composer.models import Composition, CompositionModule
-from composer.selectors import few_shot_examples
-from composer.task.demo_tasks import demo_tasks
+from composer.selectors import few_shot_examples, held_out_examples
+from composer.task.demo_tasks import DemoTask, demo_tasks
 from modules_registry.evidence import evidence_record, versions_not_of
 from modules_registry.models import Evidence, Version
 
@@ -16,7 +16,7 @@ Loss = tuple[Version, float]  # in nats per label token
 def record_composition(
     composition: Composition, modules: Sequence[CompositionModule], report: Mapping[str, Any]
 ) -> None:
-    """Of a finished composition: what leaving each module out cost, and what each lost alone.
+    """Of a finished composition: what leaving each module out cost, and how good each was alone.
 
     Args:
         modules: of the composition, each with its version and the version's module.
@@ -27,7 +27,9 @@ def record_composition(
     if task:
         told = composition.events.filter(kind="alone").values_list("detail", flat=True)
         alone = [row for detail in told for row in detail["modules"]]
-        record_alone(task, len(examples), base_loss(report), losses_of(alone, versions, len(examples)))
+        record_alone(task.name, len(examples), base_loss(report), losses_of(alone, versions, len(examples)))
+        if set(held_out_examples(composition)) <= set(task.held_out):
+            record_single(task.name, len(examples), report, versions)
     counted = {version.pk for version in versions_not_of(composition.owner, versions.values())}
     evidence_record(
         Evidence(
@@ -45,6 +47,46 @@ def record_composition(
         and row.get("without_loss_nats") is not None
         and report.get("few_shot_loss_nats") is not None
     )
+
+
+def record_result(composition: Composition, version: Version) -> None:
+    """Of a composition that was published as this version: how good it is."""
+    report = composition.report or {}
+    if report.get("few_shot_loss_nats") is None:
+        return
+    result = Evidence(
+        module_id=version.module_id,
+        weights_sha256=version.weights_sha256,
+        kind=Evidence.Kind.WHOLE,
+        source=f"composition:{composition.pk}",
+        n_examples=report["n_shots"],
+        loss_nats=report["few_shot_loss_nats"],
+        reference_nats=base_loss(report),
+        **score_of(report, "composed"),
+    )
+    evidence_record([result])
+
+
+def record_single(
+    task: str, n_examples: int, report: Mapping[str, Any], versions: Mapping[str, Version]
+) -> None:
+    """How often the best module alone answers a ready-made task right."""
+    row, score = row_of(report, "best_single"), score_of(report, "best_single")
+    version = versions.get(row["detail"]) if score else None
+    if version is None or row["few_shot_loss_nats"] is None:
+        return
+    single = Evidence(
+        module_id=version.module_id,
+        weights_sha256=version.weights_sha256,
+        kind=Evidence.Kind.SCORE,
+        source=f"task:{task}",
+        task=task,
+        n_examples=n_examples,
+        loss_nats=row["few_shot_loss_nats"],
+        reference_nats=base_loss(report),
+        **score,
+    )
+    evidence_record([single])
 
 
 def record_alone(task: str, n_examples: int, base_nats: float | None, losses: Iterable[Loss]) -> None:
@@ -72,13 +114,27 @@ def losses_of(
     return [(versions[name], nats) for name, nats in last.items() if nats is not None and name in versions]
 
 
-def ready_made_task(base: str, examples: Sequence[Example]) -> str:
-    """The ready-made task that has exactly these examples; empty where there is none."""
+def ready_made_task(base: str, examples: Sequence[Example]) -> DemoTask | None:
+    """The ready-made task that has exactly these examples."""
     asked = set(examples)
-    return next((task.name for task in demo_tasks() if task.base == base and set(task.shots) == asked), "")
+    return next((task for task in demo_tasks() if task.base == base and set(task.shots) == asked), None)
+
+
+def row_of(report: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A row of the comparison; empty where that was not compared."""
+    return next((row for row in report["baselines"] if row["key"] == key), {})
 
 
 def base_loss(report: Mapping[str, Any]) -> float | None:
     """The few-shot loss of the base alone; None where it was not compared."""
-    rows = (row for row in report["baselines"] if row["key"] == "zero_shot")
-    return next((row["few_shot_loss_nats"] for row in rows), None)
+    nats: float | None = row_of(report, "zero_shot").get("few_shot_loss_nats")
+    return nats
+
+
+def score_of(report: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Right answers of a row to held-out examples, beside those of the base alone, as columns of Evidence."""
+    percent = row_of(report, key).get("held_out_exact_match_percent")
+    if percent is None:
+        return {}
+    reference = row_of(report, "zero_shot").get("held_out_exact_match_percent")
+    return {"score_percent": percent, "reference_percent": reference, "n_scored": report["n_held_out"]}

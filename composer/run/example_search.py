@@ -34,7 +34,7 @@ def measure(search: ExampleSearch, folder: Path, launcher: Launcher, memory_mb: 
             row["name"]: visible[row["version"]] for row in search.modules if row["version"] in visible
         }
         losses = losses_of(search.modules, versions, len(search.examples))
-        record_alone(task, len(search.examples), search.base_loss_nats, losses)
+        record_alone(task.name, len(search.examples), search.base_loss_nats, losses)
     leases.finish(search, Status.DONE)
 
 

@@ -19,13 +19,14 @@ from django.db.models.functions import Now
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
 from composer.core.spec.job_spec import STOP_FILE, UNFINISHED_FOLDER
+from composer.guests import guests_sweep
 from composer.models import Attempt, Composition, ExampleSearch, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.example_search import measure
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
 from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from composer.timing.estimates import usual_candidate_s
-from composer.timing.limits import SEARCH_SHARE, work_that_fits
+from composer.timing.limits import SEARCH_SHARE, deadline_s, work_that_fits
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
@@ -172,7 +173,7 @@ def compose(composition: Composition) -> None:
         pass_on_stop(composition, folder, taken_s=0)  # asked for between two attempts: one step is searched
         limits = Limits(
             memory_mb=settings.HUB_COMPOSE_MEMORY_MB,
-            cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,
+            cpu_s=(deadline_s(composition.owner) + CPU_SPARE_S) * settings.HUB_THREADS,
         )
         with launcher().start_child(folder, limits) as child:
             result = follow(composition, child, folder, attempt)
@@ -190,7 +191,7 @@ def follow(composition: Composition, child: Child, folder: Path, attempt: Attemp
     def on_beat() -> None:
         count_cpu(attempt, child)
         taken_s = child.computing_s()
-        require_time_left(taken_s)
+        require_time_left(taken_s, deadline_s(composition.owner))
         require_lane(composition, taken_s)
         pass_on_stop(composition, folder, taken_s)
 
@@ -247,9 +248,9 @@ class OutOfTime(Refusal):
     """The work took as long as one job may."""
 
 
-def require_time_left(taken_s: float) -> None:
-    if taken_s > settings.HUB_COMPOSE_DEADLINE_S:
-        minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
+def require_time_left(taken_s: float, limit_s: int) -> None:
+    if taken_s > limit_s:
+        minutes = limit_s // 60
         raise OutOfTime(
             "deadline",
             f"The work was stopped after {count_noun(minutes, 'minute')}, the longest it may take here. "
@@ -262,7 +263,7 @@ def pass_on_stop(composition: Composition, folder: Path, taken_s: float) -> None
 
     Its owner wants it, or the rest of the time is needed for the adapter and the comparison.
     """
-    is_late = taken_s > SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
+    is_late = taken_s > SEARCH_SHARE * deadline_s(composition.owner)
     if Composition.objects.filter(pk=composition.pk, stop_requested=True).exists():
         (folder / STOP_FILE).write_text(STOPPED_BY_WISH, encoding="utf-8")
     elif is_late:
@@ -307,4 +308,5 @@ def sweep() -> list[UUID]:
     ScreenedLoss.objects.filter(created_at__lt=Now() - SCREENED_KEPT).delete()
     ExampleSearch.objects.filter(created_at__lt=Now() - SEARCHES_KEPT).delete()
     Attempt.objects.filter(seen_at__lt=Now() - ATTEMPTS_KEPT).delete()
+    guests_sweep()
     return [*leases.sweep(Composition), *leases.sweep(ExampleSearch)]

@@ -26,6 +26,7 @@ from composer.report.api import (
 )
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
+from composer.share.example import example_link
 from composer.share.services import (
     DAYS_MAX,
     redacted_report,
@@ -38,6 +39,7 @@ from composer.share.services import (
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.compression import never_compress
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -92,7 +94,9 @@ class ShareApi(OwnerApi):
         link = share_of(self.own(request, composition_id))
         if link is None:
             raise Refusal("not_shared", "There is no private link to it.", status=404)
-        return Response(describe_link(request, link))
+        response = Response(describe_link(request, link))
+        never_compress(response)
+        return response
 
     @extend_schema(
         operation_id="compositions_share_create",
@@ -121,6 +125,23 @@ class ShareApi(OwnerApi):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+class ExampleApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="example_retrieve",
+        summary="Find the example report",
+        tags=["sharing"],
+        responses={200: ShareSerializer, **refusals(404)},
+    )
+    def get(self, request: Request) -> Response:
+        """The link to a report that the site made itself for a ready-made task; 404 while there is none."""
+        link = example_link()
+        if link is None:
+            raise Refusal("no_example", "There is no example report, or not yet.", status=404)
+        return Response(describe_link(request, link))
+
+
 class SharedSerializer(serializers.Serializer[dict[str, Any]]):
     """A shared report. Modules that are not public go by a number in it."""
 
@@ -144,7 +165,7 @@ class LinkApi(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response["X-Robots-Tag"] = "noindex, nofollow"
-        response["Cache-Control"] = "private, no-store"
+        never_compress(response)
         return super().finalize_response(request, response, *args, **kwargs)
 
 

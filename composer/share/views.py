@@ -21,6 +21,7 @@ from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, SnippetQuestion, get_shared, snippets
+from composer.share.example import example_link
 from composer.share.services import (
     DAYS_MAX,
     redacted_report,
@@ -30,6 +31,7 @@ from composer.share.services import (
     shared_card,
 )
 from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.compression import never_compressed
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -48,7 +50,7 @@ SharedView = Callable[..., HttpResponseBase]
 @login_required
 @require_POST
 def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     form = ShareForm(request.POST)
     if not form.is_valid():
         messages.error(request, f"Days: {form.errors['days'][0]}")
@@ -63,7 +65,7 @@ def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResp
 @login_required
 @require_POST
 def share_withdraw_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     share_withdraw(owner=request.user, composition_id=composition_id)
     messages.success(request, "The link is withdrawn: it leads nowhere any more.")
     return redirect(f"{composition.get_absolute_url()}#share")
@@ -73,6 +75,7 @@ def by_link(view: SharedView) -> SharedView:
     """Find the link, or say that there is none; let no search engine keep it and no page pass it on."""
 
     @never_cache
+    @never_compressed
     @require_safe
     @wraps(view)
     def with_link(request: HttpRequest, token: str, **more: Any) -> HttpResponseBase:
@@ -89,11 +92,26 @@ def by_link(view: SharedView) -> SharedView:
 
 @by_link
 def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
+    return render(request, "composer/composition_report.html", shared_view(request, link))
+
+
+@require_safe
+def example_report(request: HttpRequest) -> HttpResponse:
+    """The report that the site makes itself, for who wants to see one; search engines may keep it."""
+    link = example_link()
+    if link is None:
+        raise Http404
+    context = shared_view(request, link) | {"is_example": True}
+    return render(request, "composer/composition_report.html", context)
+
+
+def shared_view(request: HttpRequest, link: ShareLink) -> dict[str, Any]:
+    """Everything that the page of a shared report shows."""
     composition, report = link.composition, redacted_report(link)
     files = shared_files(composition)
     module = composition.published_module
     leaking = leaking_modules(composition)
-    context = {
+    return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
@@ -106,7 +124,6 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
         "size_bytes": sum(file.size_bytes for file in files),
         "published": module if module and not module.is_hidden else None,
     }
-    return render(request, "composer/composition_report.html", context)
 
 
 def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[Snippet]:

@@ -27,6 +27,10 @@ HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # the composition and every baseline a
 # command line: its user may have a base that reads more.
 CHARACTERS_MAX = 4000
 FILE_BYTES_MAX = 8 * 1024 * 1024
+# With more examples than FEW_EXAMPLES the form offers to keep some aside; it composes from a half of them,
+# but from no fewer than the first number and no more than the second.
+FEW_EXAMPLES = 8
+COMPOSED_FROM = (5, 16)
 NO_EXAMPLES = "Give at least one example: an input, and the output you expect for it. Five are a good start."
 HEADER_NOTE = "These look like the names of the columns. Remove the row if it is no example."
 HEADERS = [(*dialect.inputs, dialect.output) for dialect in KNOWN if len(dialect.inputs) == 1]
@@ -80,6 +84,23 @@ def text_of_file(name: str, data: bytes) -> str:
     if len(data) > FILE_BYTES_MAX:
         raise lines_error(f"The file is larger than {FILE_BYTES_MAX // 1024**2} MB. Send fewer lines.")
     return decode(data)
+
+
+def split_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Some of the examples to compose from, and the others to measure on; no others where they are few.
+
+    Those to compose from are spread evenly over the list, which may be sorted.
+    """
+    n = len(examples)
+    if n <= FEW_EXAMPLES:
+        return list(examples), []
+    least, most = COMPOSED_FROM
+    n_shots = min(most, max(least, n // 2))
+    taken = {position * n // n_shots for position in range(n_shots)}
+    return (
+        [example for position, example in enumerate(examples) if position in taken],
+        [example for position, example in enumerate(examples) if position not in taken],
+    )
 
 
 def lines_error(message: str) -> ExampleLinesError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import exp, log
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -56,6 +56,9 @@ ASKED_S = 0.005  # for each candidate of an optimizer of nevergrad, which waits 
 ASKED_S_OF_SQUARE = 5e-6  # and for the square of how many weights there are: COBYLA solves as many equations
 WHOLE_DELTA_S = 6e-10  # for each parameter of the base, module and candidate: signs elected on whole updates
 WHOLE_DELTA_METHODS = ("ties_svd",)
+# A base up to so many times as large, or as small, is as much slower here than by its size; from so many
+# times on, that says nothing of the other.
+ALIKE_IN_SIZE, UNLIKE_IN_SIZE = 3, 30
 FEW = 3  # compositions tell less of how much others differ than more of them do
 SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
@@ -302,13 +305,19 @@ def usual_shares(method: str, workload: Amounts) -> dict[str, float]:
 
 
 def slowness(base: BaseModel) -> float:
-    """How many times as long as by its size a candidate takes here: measured on the base nearest in size."""
+    """How many times as long as by its size a candidate takes here: measured on the base nearest in size.
+
+    That says the less the more their sizes differ: a tiny base waits for other things than a large one.
+    """
     measured = Composition.objects.filter(slowness__gt=0).order_by("-created_at")
     latest = list(measured.values_list("base__parameters", "slowness")[:EARLIER_READ])
     if not latest:
         return 1.0
     nearest = min((parameters for parameters, _ in latest), key=lambda size: abs(log(size / base.parameters)))
-    return float(median(slowness for parameters, slowness in latest if parameters == nearest))
+    measured_there = median(slowness for parameters, slowness in latest if parameters == nearest)
+    times = exp(abs(log(nearest / base.parameters)))
+    weight = log(UNLIKE_IN_SIZE / times) / log(UNLIKE_IN_SIZE / ALIKE_IN_SIZE)
+    return float(measured_there ** min(1.0, max(0.0, weight)))
 
 
 def usual_candidate_s(composition: Composition) -> float:

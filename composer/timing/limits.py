@@ -5,6 +5,7 @@ from django.conf import settings
 from composer.core.spec.choices import PUBLISHED_BUDGET, SHARE_OF_LEVEL, level_budget
 from composer.core.spec.job_spec import FittedWork
 from composer.core.spec.training import LORA_SHARE, TUNED_SHARE, training_budget
+from hub_site.accounts.models import User
 from modules_registry.models import BaseModel
 
 SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
@@ -13,8 +14,15 @@ SMALL_BASE_PARAMETERS = 200_000_000
 SEARCH_S_OF_PARAMETER = 1e-6  # and for each parameter beyond them, until HUB_COMPOSE_SEARCH_S is reached
 FEWEST_CANDIDATES = PUBLISHED_BUDGET  # fewer find nothing; the deadline may still end such a search
 LEAST_TRAINING_S = 600  # that trainings may take whatever the base: a baseline must be trained well
+GUEST_DEADLINE_S = 300  # a guest's composition is quick by its estimate; this holds where that was wrong
 SHORTEST_S = 1e-6  # a candidate takes longer; a clock may say 0
 TRAININGS_SHARE = LORA_SHARE + TUNED_SHARE  # of the training budget, at most
+
+
+def deadline_s(owner: User) -> int:
+    """How long one composition of this owner may take, in whole seconds."""
+    deadline: int = settings.HUB_COMPOSE_DEADLINE_S
+    return min(deadline, GUEST_DEADLINE_S) if owner.is_guest else deadline
 
 
 def search_limit_s(base: BaseModel, method: str, budget: int) -> float:

@@ -16,6 +16,7 @@ from composer.timing.turns import all_in_turn, turn_key
 from hub_site.common.clock import database_now
 from hub_site.jobs.models import Status, Worker
 
+NOBODY = 0  # no row's primary key
 READ_MAX = 300  # of those that wait; behind them one waits at least as long
 OVERRUN = 1 / 3  # of what it has taken: left of a job at the end of its estimate and beyond, at least
 
@@ -58,12 +59,16 @@ def place_of(composition: Composition) -> Place:
     return look_up(composition.pk, waiting_jobs(now), now)
 
 
-def place_of_new(owner_id: int, estimate: Estimate) -> Place:
-    """Where a composition of this estimate would stand if it were asked for now."""
+def place_of_new(owner_id: int | None, estimate: Estimate) -> Place:
+    """Where a composition of this estimate would stand if it were asked for now.
+
+    Args:
+        owner_id: of the account or the guest; None: a visitor who has asked for nothing yet.
+    """
     if not Composition.objects.filter(status__in=(Status.QUEUED, Status.RUNNING)).exists():
         return Place(0, 0.0)
     now = database_now()
-    lane = (owner_id, is_quick(estimate))
+    lane = (owner_id or NOBODY, is_quick(estimate))
     new = WaitingJob("new", *lane, estimate.likely_s, asked_s=0.0, served_s=last_served_s(lane, now))
     return look_up(new.key, [*waiting_jobs(now), new], now)
 

@@ -35,6 +35,14 @@ def stage_text(event: CompositionEvent) -> str:
     return text
 
 
+def base_text(event: CompositionEvent) -> str:
+    return f"The base alone: {loss_text(event.detail['loss_nats'])}"
+
+
+def loss_text(loss: float | None) -> str:
+    return "no loss that is a number" if loss is None else f"{loss:.3f} nats per token"
+
+
 def screening_text(event: CompositionEvent) -> str:
     rows = [row for row in event.detail["modules"] if row["loss_nats"] is not None]
     count = len(event.detail["modules"])
@@ -42,7 +50,7 @@ def screening_text(event: CompositionEvent) -> str:
     if not rows:
         return f"{tried}: none gave a loss that is a number"
     best = min(rows, key=lambda row: row["loss_nats"])
-    named = f"{best['name']}, {best['loss_nats']:.3f} nats per token"
+    named = f"{best['name']}, {loss_text(best['loss_nats'])}"
     return f"{tried}: {named}" if count == 1 else f"{tried}; the best of them {named}"
 
 
@@ -72,6 +80,7 @@ def measurement_text(row: Mapping[str, Any]) -> str:
 TEXT_BY_KIND = {
     "stage": stage_text,
     "warning": lambda event: str(event.detail["text"]),
+    "base": base_text,
     "alone": screening_text,
     "step": step_text,
     "adapter": adapter_text,

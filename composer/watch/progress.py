@@ -6,7 +6,8 @@ from typing import Any
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.core.spec.counting import count_noun
 from composer.models import Composition
-from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
+from composer.report.next_steps import next_steps
+from composer.report.page import BARS_MAX, baseline_rows, comparison_rows, loss_chart, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.timing.progress import StageProgress, left_words, stages_of, time_words
@@ -18,20 +19,22 @@ from hub_site.common.clock import database_now
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
 LOSS_OF_PARTS = (
-    "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
-    "examples. The report gives the loss of the finished mix on all of them, so the two differ."
+    "The mean of several fits, each of which leaves out a part of your examples. "
+    "The report has the loss of the finished adapter on all of them."
 )
 LOSS_OF_SEARCH = (
-    "This number is what the search lowers, and may hold a small penalty for large weights. "
-    "The report gives the plain loss of the finished mix."
+    "The objective, which may hold a small penalty on large weights. "
+    "The report has the loss of the finished adapter without it."
 )
 
 
 def watch_view(composition: Composition) -> dict[str, Any]:
     """The whole page: where it stands, and everything that was told so far."""
     lines = list(composition.events.order_by("-number")[:LOG_SHOWN])[::-1]
+    n_modules = composition.modules.count()
     return progress_view(composition) | {
-        "n_modules": composition.modules.count(),
+        "n_modules": n_modules,
+        "bars_to_come": range(min(n_modules, BARS_MAX)),
         "weights": weight_rows(selectors.last_weights(composition)),
         "steps_told": [event.detail for event in selectors.last_steps(composition, LOG_SHOWN)],
         "log": [(event.at, event_text(event)) for event in lines],
@@ -87,10 +90,13 @@ def actions_view(composition: Composition) -> dict[str, Any]:
 
 def finished_view(composition: Composition) -> dict[str, Any]:
     """How it ended, for a reader who is still on the page."""
-    baselines = composition.report["baselines"] if composition.report else []
+    report = composition.report
+    baselines = report["baselines"] if report else []
     return {
         "composition": composition,
-        "verdict": verdict_view(composition.report) if composition.report else None,
+        "address": composition.get_absolute_url(),
+        "verdict": verdict_view(report) if report else None,
+        **(next_steps(report) if report else {}),
         "rows": baseline_rows(baselines),
         "comparison": comparison_rows(baselines),
         "alone": alone_view(composition),
@@ -116,10 +122,10 @@ def loss_words(composition: Composition) -> str:
 
 
 def alone_view(composition: Composition) -> dict[str, Any]:
-    """The modules tried alone so far, best first, as bars; which of them the search goes on with."""
+    """The modules tried alone so far, best first, beside the base; which of them the search goes on with."""
     events = selectors.screening_results(composition)
     searched = set(selectors.modules_searched(composition))
-    bars = loss_rows(
+    chart = loss_chart(
         [
             {
                 "key": "",
@@ -130,8 +136,9 @@ def alone_view(composition: Composition) -> dict[str, Any]:
             for row in events[:ALONE_SHOWN]
         ],
         "loss",
+        base_loss=selectors.base_loss(composition),
     )
-    return {"bars": bars, "count": len(events), "more": events[ALONE_SHOWN:]}
+    return {"chart": chart, "count": len(events), "more": events[ALONE_SHOWN:]}
 
 
 def alone_note(row: dict[str, Any], searched: set[str]) -> str:

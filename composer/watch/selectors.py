@@ -48,6 +48,12 @@ def attempt_span(composition: Composition) -> list[CompositionEvent]:
     return [step for step in (made.first(), made.last()) if step is not None]
 
 
+def base_loss(composition: Composition) -> float | None:
+    """The loss of the base alone on its examples, in nats per token; None before it is known."""
+    event = composition.events.filter(kind="base").last()
+    return None if event is None else event.detail["loss_nats"]
+
+
 def screening_results(composition: Composition) -> list[dict[str, Any]]:
     """What is known of its modules alone, best first; those known on more examples before the others."""
     known: dict[str, dict[str, Any]] = {}

@@ -19,7 +19,9 @@ class EventSerializer(serializers.Serializer[CompositionEvent]):
     attempt = serializers.IntegerField(
         source="generation", help_text="Rises when a new worker starts it again."
     )
-    kind = serializers.CharField(help_text="“stage”, “alone”, “step”, “adapter” or “baseline”.")
+    kind = serializers.CharField(
+        help_text="“stage”, “warning”, “base”, “alone”, “step”, “adapter” or “baseline”."
+    )
     said = serializers.SerializerMethodField()
     detail = serializers.DictField(source="shown")
 

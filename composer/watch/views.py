@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from composer.access import get_own_composition
+from composer.access import OwnerRequest, for_owners, get_own_composition
 from composer.services import composition_notify
 from composer.watch import selectors
 from composer.watch.event_text import event_json
@@ -21,12 +21,12 @@ from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
 
-@login_required
+@for_owners
 @never_cache
 @require_safe
-def composition_progress(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
+def composition_progress(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
     """The part of the page that says where it stands; of a finished one, how it ended."""
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.owner, composition_id)
     if composition.is_finished:
         answer = render(request, "composer/_finished.html", finished_view(composition) | {"is_alone": True})
         answer["HX-Reswap"] = "outerHTML"  # what comes in its place asks no more
@@ -37,12 +37,12 @@ def composition_progress(request: SignedInRequest, composition_id: UUID) -> Http
     return render(request, "composer/_progress.html", context)
 
 
-@login_required
+@for_owners
 @never_cache
 @require_safe
-def composition_events(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
+def composition_events(request: OwnerRequest, composition_id: UUID) -> HttpResponse:
     """The events after one that the page has: how it follows where no stream can be held open."""
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.owner, composition_id)
     try:
         news = selectors.events_since(composition, parse_after(request.GET))
     except Refusal as refusal:
@@ -50,11 +50,11 @@ def composition_events(request: SignedInRequest, composition_id: UUID) -> HttpRe
     return JsonResponse(news | {"events": [event_json(event) for event in news["events"]]})
 
 
-@login_required
+@for_owners
 @require_safe
-def composition_stream(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
+def composition_stream(request: OwnerRequest, composition_id: UUID) -> HttpResponseBase:
     """The events as they happen, until it is finished."""
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.owner, composition_id)
     try:
         return event_stream(request, composition, parse_after(request.GET, request.headers))
     except Refusal as refusal:
@@ -69,7 +69,7 @@ def refusal_response(refusal: Refusal) -> HttpResponse:
 @require_POST
 def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """Ask for the notification mail, or withdraw the wish."""
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     try:
         composition = composition_notify(
             owner=request.user, composition_id=composition_id, wanted="mail_when_done" in request.POST

@@ -24,6 +24,9 @@ class User(AbstractUser):
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
     suspension_reason = models.TextField(blank=True, editable=False)  # a sentence for its owner
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)  # by its owner; the row stays
+    # Of a guest: it stands for a browser without an account until then, has no namespace and cannot sign in.
+    guest_until = models.DateTimeField(null=True, blank=True, editable=False)
+    guest_address = models.CharField(max_length=64, blank=True, db_default="", editable=False)  # a keyed hash
 
     class Meta:
         constraints = [
@@ -37,10 +40,17 @@ class User(AbstractUser):
             models.Index(
                 fields=["id"], name="user_suspended", condition=models.Q(suspended_at__isnull=False)
             ),  # every list of modules leaves theirs out
+            models.Index(
+                fields=["guest_until"], name="user_guest", condition=models.Q(guest_until__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
         return self.username
+
+    @property
+    def is_guest(self) -> bool:
+        return self.guest_until is not None
 
     def clean(self) -> None:
         """The administration's form must not open what was closed elsewhere."""

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from composer.share.services import share_find
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.compression import never_compressed
 from hub_site.common.errors import Refusal
 from hub_site.moderation import selectors
 from hub_site.moderation.forms import DecisionForm, ReportForm
@@ -32,6 +33,7 @@ def report_module(request: HttpRequest, namespace: str, name: str) -> HttpRespon
 
 
 @never_cache
+@never_compressed
 @require_http_methods(["GET", "POST"])
 def report_shared(request: HttpRequest, token: str) -> HttpResponse:
     link = share_find(token)

@@ -68,6 +68,7 @@ def upload_limits() -> list[Limit]:
 
 
 def composing() -> list[Limit]:
+    visitors = settings.HUB_VISITORS_COMPOSE_A_DAY
     return [
         Limit(
             "Examples to compose from, and held-out ones to measure on",
@@ -93,6 +94,11 @@ def composing() -> list[Limit]:
             "Processor time of one person's compositions within a day",
             f"{settings.HUB_CPU_MINUTES_A_DAY:,} minutes" if settings.HUB_CPU_MINUTES_A_DAY else "any",
             "The next one is refused until earlier ones are a day old. You are told when that is.",
+        ),
+        Limit(
+            "Compositions within a day, from one address without an account",
+            f"{visitors}, quick ones alone" if visitors else "none",
+            "You are asked to sign up; what you typed is kept.",
         ),
         Limit(
             "Time for one composition",

@@ -9,12 +9,18 @@ from django.utils import timezone
 from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
-from composer.task.demo_tasks import offers_english
+from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.pages import limits
 from hub_site.pages.help_pages import GROUPS, PAGES, read_page
 from hub_site.pages.help_search import QUERY_CHARACTERS_MAX, find_in_help
+from hub_site.pages.home import home_view
 from hub_site.pages.styleguide import styleguide_context
 
+SITE_PICTURE = SharePicture(
+    title="Compose LoRA modules",
+    sentence="Publish them, find the ones that help, and compose them into one adapter for your task.",
+    facts="A few examples in, one adapter out, and how good it is, measured",
+)
 SECURITY_TXT_LASTS = timedelta(days=180)  # at most a year, says the RFC
 LOAD_SNIPPET = """\
 from peft import PeftModel
@@ -27,9 +33,13 @@ model = PeftModel.from_pretrained(base, "path/to/the/adapter")
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    is_offered = request.user.is_staff and offers_english()
-    context = {"load_snippet": LOAD_SNIPPET, "english_is_offered": is_offered}
-    return render(request, "pages/home.html", context)
+    return render(request, "pages/home.html", home_view(request.user) | {"load_snippet": LOAD_SNIPPET})
+
+
+@require_safe
+def picture(request: HttpRequest) -> HttpResponse:
+    """What other programs show beside a link to a page that has no picture of its own."""
+    return picture_answer(SITE_PICTURE)
 
 
 @require_safe

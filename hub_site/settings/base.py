@@ -84,6 +84,10 @@ HUB_COMPOSE_QUICK_S = env_int("HUB_COMPOSE_QUICK_S", 60, least=1)
 HUB_COMPOSE_CUDA = env_choice("HUB_COMPOSE_CUDA", "auto", ("auto", "yes", "no"))
 HUB_COMPOSITIONS_UNFINISHED_MAX = env_int("HUB_COMPOSITIONS_UNFINISHED_MAX", 5, least=1)
 HUB_CPU_MINUTES_A_DAY = env_int("HUB_CPU_MINUTES_A_DAY", 720)  # of one account; 0: as many as it likes
+# Whether the site makes the example report that its home page leads to, once for each release.
+HUB_EXAMPLE_REPORT = env_choice("HUB_EXAMPLE_REPORT", "yes", ("yes", "no"))
+# Of all visitors without an account from one address; 0: only who is signed in composes.
+HUB_VISITORS_COMPOSE_A_DAY = env_int("HUB_VISITORS_COMPOSE_A_DAY", 10)
 HUB_TRY_BASES = env_int("HUB_TRY_BASES", 2, least=1, most=64)
 HUB_TRY_MEMORY_MB = env_int("HUB_TRY_MEMORY_MB", 4096, least=256)
 HUB_TRY_ANSWER_S = env_int("HUB_TRY_ANSWER_S", 20, least=1)
@@ -121,7 +125,6 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "hub_site.accounts",
     "hub_site.jobs",
     "hub_site.audit",
@@ -137,6 +140,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
+    "hub_site.common.compression.CompressionMiddleware",
     "hub_site.error_answers.ApiErrorsMiddleware",
     "hub_site.error_answers.AddressMiddleware",
     "hub_site.common.etags.JsonEtagMiddleware",
@@ -315,8 +319,6 @@ SPECTACULAR_SETTINGS = {
         "namespace": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
         "repo": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
     },
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "",
 }
 
 # The queue ------------------------------------------------------
@@ -329,7 +331,7 @@ CELERY_BROKER_URL = env_url(
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
-CELERY_IMPORTS = ["composer.run.tasks"]  # beside the tasks modules of INSTALLED_APPS
+CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks"]  # beside the tasks modules of INSTALLED_APPS
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
@@ -342,6 +344,7 @@ CELERY_BEAT_SCHEDULE = {
     "count-facet-values": {"task": "modules_registry.tasks.count_facet_values", "schedule": 60},
     "count-search-words": {"task": "modules_registry.tasks.count_search_words", "schedule": 3600},
 }
+CELERY_BEAT_SCHEDULE["keep-example"] = {"task": "composer.tasks.keep_example", "schedule": SWEEP_INTERVAL_S}
 CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",
     "schedule": SWEEP_INTERVAL_S,

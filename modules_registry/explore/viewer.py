@@ -15,6 +15,7 @@ from modules_registry.rendering import shown_card
 
 SHOWN_BYTES_MAX = 256 * 1024  # a longer text is downloaded, not shown
 TENSORS_SHOWN_MAX = 2_000
+LINES_SHOWN_MAX = 500
 TEXT_ENDINGS = (".json", ".jsonl", ".md", ".txt", ".jinja", ".model", ".yaml", ".yml", ".gitattributes")
 
 
@@ -28,13 +29,21 @@ class ShownFile:
     tensors_count: int = 0
     header_bytes: int = 0
     why_not: str = ""
+    matches: tuple[
+        tuple[int, str], ...
+    ] = ()  # lines of the text that hold what is searched, with their numbers
+    matches_count: int = 0
 
 
-def show_file(file: StoredFile) -> ShownFile:
-    """Read as much of a stored file as its page shows."""
+def show_file(file: StoredFile, words: str = "") -> ShownFile:
+    """Read as much of a stored file as its page shows.
+
+    Args:
+        words: only tensors with this in their name, and lines of a text that hold it, in any case.
+    """
     if file.path.endswith(".safetensors"):
         with open_stored(file.sha256) as stored:
-            return show_header(stored, file.size_bytes)
+            return show_header(stored, file.size_bytes, words)
     if not file.path.lower().endswith(TEXT_ENDINGS):
         return ShownFile(why_not="Only text and the headers of weights are shown here.")
     if file.size_bytes > SHOWN_BYTES_MAX:
@@ -46,21 +55,35 @@ def show_file(file: StoredFile) -> ShownFile:
         text = data.decode()
     except UnicodeDecodeError:
         return ShownFile(why_not="It is no text in UTF-8.")
+    if words:
+        return found_lines(indented(text) if file.path.endswith(".json") else text, words)
     if file.path.lower().endswith(".md"):
         return ShownFile(text=text, html=shown_card(without_front_matter(text)).html)
     return ShownFile(text=indented(text) if file.path.endswith(".json") else text)
 
 
-def show_header(file: BinaryIO, size_bytes: int) -> ShownFile:
+def found_lines(text: str, words: str) -> ShownFile:
+    """The lines of a text that hold the words."""
+    found = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if words.casefold() in line.casefold()
+    ]
+    return ShownFile(text=text, matches=tuple(found[:LINES_SHOWN_MAX]), matches_count=len(found))
+
+
+def show_header(file: BinaryIO, size_bytes: int, words: str = "") -> ShownFile:
     """The tensors that the header of a safetensors file lists, in the order of their bytes."""
     try:
         header = read_header(file, BASE_ITEM_BYTES, size_bytes=size_bytes)
     except (ConfigRefusal, WeightsRefusal) as refusal:
         return ShownFile(why_not=refusal.message)
+    found = [tensor for tensor in header.tensors if words.casefold() in tensor.name.casefold()]
     return ShownFile(
-        tensors=header.tensors[:TENSORS_SHOWN_MAX],
+        tensors=tuple(found[:TENSORS_SHOWN_MAX]),
         tensors_count=len(header.tensors),
         header_bytes=header.data_start,
+        matches_count=len(found),
     )
 
 

@@ -18,6 +18,8 @@ from modules_registry.models import BaseModel, Module, Version
 from modules_registry.pictures import strength_picture
 from modules_registry.selectors import strengths_of
 
+WORDS_MAX = 100  # characters of a search in a file
+
 
 class PageRequest(HttpRequest):
     htmx: HtmxDetails
@@ -34,7 +36,7 @@ def weights_page(request: PageRequest, namespace: str, name: str) -> HttpRespons
         "picture": strength_picture(strengths),
         "layers_count": len(strengths),
     }
-    return part_or_page(request, "weights", module, version, "Where its weights are strong", context)
+    return part_or_page(request, "weights", module, version, "Weight strength by layer", context)
 
 
 @require_safe
@@ -59,7 +61,7 @@ def compatible_page(request: PageRequest, namespace: str, name: str) -> HttpResp
         "asked": asked,
         "pair": pair_asked(version, asked, request.user),
     }
-    return part_or_page(request, "compatible", module, version, "Compatible with this one", context)
+    return part_or_page(request, "compatible", module, version, "Compatible modules", context)
 
 
 @require_safe
@@ -95,12 +97,14 @@ def file_page(request: HttpRequest, namespace: str, name: str, address: str) -> 
     file = next((file for file in source.files.all() if file.path == path), None)
     if file is None:
         return redirect("modules_registry:version", *full_name(found).split("/", 1), revision)
+    words = request.GET.get("q", "").replace("\x00", "").strip()[:WORDS_MAX]
     context = {
+        "words": words,
         "name": full_name(found),
         "back": found.get_absolute_url(),
         "revision": revision,
         "file": file,
-        "shown": show_file(file),
+        "shown": show_file(file, words),
         "download": f"/{full_name(found)}/resolve/{source.commit_id}/{file.path}",
         "git_blob_id": selectors.git_blob_id(file),
     }

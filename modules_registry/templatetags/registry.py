@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 from django import template
 from django.urls import reverse
@@ -11,6 +12,7 @@ from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
 from modules_registry.core.licenses.names import license_label
 from modules_registry.core.sizes import size_in_words
+from modules_registry.evidence import Measured, measured_of
 from modules_registry.likeness import CopyOf, originals_of
 from modules_registry.models import Module
 
@@ -44,10 +46,16 @@ def copies(context: template.Context, modules: Iterable[Module]) -> dict[int, Co
     return originals_of(list(modules), request.user if request is not None else None)
 
 
+@register.simple_tag
+def measured(modules: Iterable[Module]) -> dict[int, Measured]:
+    """What was measured with each of these, for the cards of a list."""
+    return measured_of(list(modules))
+
+
 @register.filter
-def of(copies_of_older: object, module: Module) -> CopyOf | None:
-    """What `copies` says of one module; nothing on a card that stands alone."""
-    return copies_of_older.get(module.pk) if isinstance(copies_of_older, dict) else None
+def of(told: object, module: Module) -> Any:
+    """What `copies` or `measured` says of one module; nothing on a card that stands alone."""
+    return told.get(module.pk) if isinstance(told, dict) else None
 
 
 @register.filter

@@ -350,6 +350,15 @@
 
   form.addEventListener("change", offerWhatFits);
 
+  /* A module that is picked goes above the list, and back into it when it is not any more. */
+  const chooser = form.querySelector("[data-chooser]");
+  chooser.addEventListener("change", ({ target }) => {
+    if (target.name !== "modules") return;
+    const list = chooser.querySelector(target.checked ? "#chooser-picked" : "#chooser-list");
+    list[target.checked ? "append" : "prepend"](target.closest("li"));
+    target.focus({ preventScroll: true });
+  });
+
   /* Enter in the search would send the form. */
   form.querySelector("[data-find]").addEventListener("keydown", (event) => {
     if (event.key === "Enter") event.preventDefault();

@@ -8,6 +8,7 @@
   const SILENCE_MS = 5000; // a stream that says nothing for so long at its start is held back by a proxy
   const BARS_MAX = 12;
   const NEGLIGIBLE = 1e-4;
+  const LOG_FROM = 20; // largest / smallest loss; from here on the small ones would lie together at zero
   const LOST = "The connection is lost. Trying again; nothing is missed.";
 
   const watched = document.querySelector("[data-watch]");
@@ -22,6 +23,7 @@
   let names = [];
   let weights = [];
   let losses = [[], [], []]; // steps, lowest loss, loss
+  let baseLoss = null; // of the base alone, in nats per token
   let chart = null;
   let isDrawn = true;
   let ended = false;
@@ -85,22 +87,32 @@
     });
     const holder = element("div", "rows");
     holder.append(...shown);
+    const room = Math.min(names.length, BARS_MAX) - shown.length; // as high as with all bars
+    for (let i = 0; i < room; i += 1) holder.append(element("div", "rows__row"));
     bars.replaceChildren(holder);
   };
 
+  /* Drawn anew when the losses come to span decades. */
+  const chartOfLosses = (shown) => {
+    const all = shown.slice(1).flat();
+    const least = all.reduce((a, b) => Math.min(a, b));
+    const most = all.reduce((a, b) => Math.max(a, b));
+    const isLog = least > 0 && most / least > LOG_FROM;
+    if (chart?.isLog === isLog) return chart.drawn;
+    chart?.drawn.destroy();
+    plot.replaceChildren();
+    const series = [
+      { label: "lowest so far", kind: "ours" },
+      { label: "this step", kind: "baseline", dots: true },
+    ];
+    if (baseLoss !== null) series.push({ label: "base alone", kind: "reference" });
+    chart = { isLog, drawn: hubCharts.line(plot, { x: "step", y: "loss, nats per token", series, isLog }) };
+    return chart.drawn;
+  };
+
   const drawLoss = () => {
-    if (chart === null) {
-      plot.replaceChildren();
-      chart = hubCharts.line(plot, {
-        x: "step",
-        y: "loss, nats per token",
-        series: [
-          { label: "lowest so far", kind: "ours" },
-          { label: "this step", kind: "baseline", dots: true },
-        ],
-      });
-    }
-    chart.setData(losses);
+    const shown = baseLoss === null ? losses : [...losses, losses[0].map(() => baseLoss)];
+    chartOfLosses(shown).setData(shown);
     const written = table.childElementCount;
     for (let i = written; i < losses[0].length; i += 1) {
       const row = element("tr", "");
@@ -155,6 +167,9 @@
       losses[2].push(detail.loss);
       weights = detail.weights;
       if (detail.step === 1) askForWords(); // from now on there are steps to count
+    },
+    base: ({ detail }) => {
+      baseLoss = detail.loss_nats;
     },
     alone: askForWords,
     baseline: askForWords,

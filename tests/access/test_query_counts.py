@@ -15,7 +15,7 @@ MORE = {
     "/api/v1/account": 20,  # and how much of each there is
     "/settings/": 20,
     "/compositions/new/": 13,
-    "/compositions/{composition_id}/": 15,
+    "/compositions/{composition_id}/": 16,  # one of them marks its notification as read
     "/try/{tryout_id}/": 23,
 }
 

@@ -47,6 +47,7 @@ BODIES = {
     ("/api/repos/create", "POST"): {"name": "new", "organization": "lab"},
     ("/api/repos/delete", "DELETE"): {"name": "hidden", "organization": "lab"},
     ("/api/repos/move", "POST"): {"fromRepo": "lab/hidden", "toRepo": "lab/moved"},
+    ("/api/v1/cards/preview", "POST"): {"card": "# A card"},
     ("/api/v1/modules/{namespace}/{name}", "PATCH"): {"sentence": "Says something else."},
     ("/api/v1/organizations/{namespace}/members", "POST"): {"who": "stranger-person", "role": "read"},
     ("/api/v1/organizations/{namespace}/members/{member}", "PATCH"): {"role": "write"},
@@ -163,6 +164,7 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         "member": "reader-person",
         "tag": "secret",
         "slug": "hub",
+        "topic": "modules",
         "base_owner": composition.base.name.partition("/")[0],
         "base_name": composition.base.name.partition("/")[2],
     }

@@ -74,6 +74,7 @@ WHATEVER_IS_THERE = {  # parts of addresses, by name
     "member": ["bob"],
     "kind": ["datasets"],
     "tag": ["french", "x"],
+    "topic": ["modules"],
     "digest": ["0123abcd", "0f8b"],
     "group": ["shots", "held-out"],
     "rest": ["x"],

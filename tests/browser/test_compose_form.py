@@ -114,11 +114,17 @@ def test_a_chosen_file_says_below_it_what_is_read(form: Page):
     expect(reading).to_contain_text("Not used: the column “a”.")
 
 
-def test_a_pasted_header_of_other_names_is_offered_to_be_removed(form: Page):
+def test_a_pasted_header_of_other_names_is_left_out_and_told(form: Page):
     inputs(form).first.evaluate(PASTE, "review\tlabel\nvery good\tyes\nvery bad\tno\n")
-    expect(form.locator(".grid__note:visible")).to_contain_text("names of the columns")
-    form.get_by_role("button", name="Remove example 1", exact=True).click()
-    expect(inputs(form).first).to_have_value("very good")
+    expect(form.get_by_text("The first row, “review”, “label”, names the columns")).to_be_visible()
+    assert cells(form, "shots_input")[:3] == ["very good", "very bad", ""]
+
+
+def test_examples_are_kept_aside_by_one_button(form: Page):
+    inputs(form).first.evaluate(PASTE, "".join(f"word {n}\tWORD {n}\n" for n in range(12)))
+    form.get_by_role("button", name="Keep 6 aside to measure").click()
+    expect(summary(form)).to_contain_text(re.compile(r"Examples\s*6.*Held out\s*6", re.DOTALL))
+    expect(form.locator("[name=held_out_text]")).to_be_in_viewport()
 
 
 def test_a_paste_is_taken_back_by_one_key_and_what_was_there_comes_back(form: Page):
@@ -318,9 +324,12 @@ def test_modules_are_found_and_picked_by_hand_and_stay_picked(form: Page):
     find.fill("spanish")
     form.get_by_role("checkbox", name="demo/spanish").check()
     find.fill("animal")
-    listed = form.locator("#chooser-list li")
-    expect(listed).to_have_count(2)
-    expect(listed.first.get_by_role("checkbox")).to_be_checked()
+    expect(form.locator("#chooser-list li")).to_have_count(1)
+    picked = form.locator("#chooser-picked").get_by_role("checkbox")
+    expect(picked).to_be_checked()
+    picked.uncheck()
+    expect(form.locator("#chooser-list").get_by_role("checkbox", name="demo/spanish")).to_be_focused()
+    form.locator("#chooser-list").get_by_role("checkbox", name="demo/spanish").check()
     expect(summary(form)).to_contain_text(re.compile(r"Modules\s*1\b"))
 
 

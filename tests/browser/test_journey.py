@@ -94,7 +94,7 @@ def watch(page: Page) -> None:
     page.reload()
     expect(page.get_by_text("Verdict: Use it")).to_be_visible(timeout=REPORT_TIMEOUT_MS)
     page.reload()  # the same address is the report now
-    expect(page.get_by_role("heading", name="The race")).to_be_visible()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
 
 
 def reported_percent(page: Page) -> float:

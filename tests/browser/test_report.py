@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from composer.report.page import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
+from tests.browser.layout_shift import SHIFT_MAX, count_layout_shifts, layout_shift
 from tests.browser.test_journey import REPORT_TIMEOUT_MS, TASK, compose, sign_up, watch
 from tests.running_hub import Hub
 
@@ -94,7 +95,7 @@ def test_with_a_token_the_command_makes_the_same_adapter_from_a_private_module(
         page.locator(f"input[name=modules][value='{name}']").check()
     page.get_by_role("main").get_by_role("button", name="Compose", exact=True).click()
     page.get_by_role("link", name="Read the report").click(timeout=REPORT_TIMEOUT_MS)
-    expect(page.locator("#again")).to_contain_text("rita/secret is private, so first set HF_TOKEN")
+    expect(page.locator("#reproduce")).to_contain_text("rita/secret is private, so first set HF_TOKEN")
     require_same_adapter(page, tmp_path, HF_TOKEN=token)
     page.close()
 
@@ -119,6 +120,7 @@ def downloaded(report: Page, folder: Path) -> Path:
 def test_a_private_link_serves_who_has_it_until_it_is_withdrawn(
     report: Page, browser: Browser, hub: Hub, tmp_path
 ):
+    report.goto(f"{report.url}#share")
     report.get_by_role("button", name="Make a private link").click()
     expect(report.locator("#share")).to_contain_text("/shared/")
     address = snippet(report, "Private link").strip()
@@ -130,6 +132,7 @@ def test_a_private_link_serves_who_has_it_until_it_is_withdrawn(
         require_accessible(reader)
     lines = snippet(reader, "Shell, to get it") + "\n" + python_lines(snippet(reader, "Python, with peft"))
     assert run(lines, tmp_path).strip().isupper()  # as the adapter does and the base alone does not
+    report.goto(f"{report.url.partition('#')[0]}#share")
     report.get_by_role("button", name="Withdraw the link").click()
     expect(report.get_by_role("button", name="Make a private link")).to_be_visible()
     answer = reader.goto(address)
@@ -154,6 +157,7 @@ def test_the_report_is_accessible_folded_and_unfolded(report: Page):
 
 
 def test_answers_are_filtered_and_turned_over_by_the_keyboard_alone(report: Page):
+    report.get_by_role("link", name="All answers", exact=True).click()
     report.get_by_role("link", name=re.compile("^Differences")).focus()
     report.keyboard.press("Enter")
     expect(report).to_have_url(re.compile(r"\?show=different#predictions$"))
@@ -174,30 +178,49 @@ def test_without_scripts_the_report_is_whole_and_its_filters_work(
     page = context.new_page()
     page.goto(report.url)
     expect(page.get_by_text("Verdict:")).to_be_visible()
+    page.get_by_role("link", name="All answers", exact=True).click()
     page.get_by_role("link", name=re.compile("^Wrong answers")).click()
     expect(page.locator("#predictions [aria-current=page]").first).to_contain_text("Wrong answers")
     expect(page.get_by_role("button", name=re.compile("Print"))).to_be_hidden()
-    page.get_by_role("navigation", name="On this page").get_by_role("link", name="Recipe").click()
-    expect(page.get_by_role("heading", name="Recipe")).to_be_in_viewport()
+    page.get_by_role("navigation", name="Details").get_by_role("link", name="Reproduce").click()
+    expect(page.get_by_role("heading", name="Recipe")).to_be_visible()
+    expect(page.get_by_role("heading", name="Export")).to_be_hidden()
     context.close()
 
 
-def test_the_list_of_sections_leads_to_each_and_says_which_is_read(report: Page):
+def test_each_tab_shows_its_panel_alone_and_says_so(report: Page):
     for size in (DESK, PHONE):
         report.set_viewport_size(size)
-        sections = report.get_by_role("navigation", name="On this page")
-        links = sections.get_by_role("link")
-        assert links.count() == 12
+        tabs = report.get_by_role("navigation", name="Details")
+        links = tabs.get_by_role("link")
+        assert links.count() == 7
         for link in links.all():
             link.focus()
             report.keyboard.press("Enter")
             target = report.locator(str(link.get_attribute("href")))
             expect(target).to_be_in_viewport()
-            expect(sections).to_be_in_viewport(ratio=1)  # it stays, and covers nothing that was jumped to
-            assert box(sections)["y"] + box(sections)["height"] <= box(target)["y"] + 1
-        report.locator("#cost").evaluate("section => section.scrollIntoView()")
-        expect(sections.locator("[aria-current=location]")).to_have_text("Cost")
-        expect(links.filter(has_text="Cost")).to_be_in_viewport(ratio=1)
+            expect(report.locator(".panel:visible")).to_have_count(1)
+            expect(tabs).to_be_in_viewport(ratio=1)  # it stays, and covers nothing that was jumped to
+            assert box(tabs)["y"] + box(tabs)["height"] <= box(target)["y"] + 1
+            expect(tabs.locator("[aria-current=true]")).to_have_text(str(link.text_content()))
+            expect(link).to_be_in_viewport(ratio=1)
+
+
+def test_on_a_phone_the_report_reaches_its_details_within_three_screens_and_nothing_shifts(report: Page):
+    count_layout_shifts(report)
+    report.set_viewport_size(PHONE)
+    report.reload()
+    expect(report.locator("#details")).to_be_attached()
+    assert box(report.locator("#details"))["y"] <= 3 * PHONE["height"]
+    assert layout_shift(report) <= SHIFT_MAX
+
+
+def test_the_verdict_leads_to_a_download_of_what_it_advises(report: Page):
+    primary = report.locator(".verdict .button--primary")
+    expect(primary).to_have_count(1)
+    assert report.request.get(str(primary.get_attribute("href"))).ok
+    also = report.locator(".verdict").get_by_role("link", name="LoRA trained on the examples")
+    assert report.request.get(str(also.get_attribute("href"))).ok
 
 
 def box(element: Locator) -> dict[str, float]:
@@ -210,15 +233,16 @@ def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
     table = report.locator(".figure__table table").first
     expect(table).to_be_hidden()
     answers = report.locator("#predictions tbody tr:visible")
+    report.get_by_role("link", name="All answers", exact=True).click()
     expect(answers).to_have_count(PREDICTIONS_PER_PAGE)
     report.emulate_media(media="print")
     expect(table).to_be_visible()
-    held_out = report.request.get(f"{report.url}held_out.jsonl").text().splitlines()
+    held_out = report.request.get(f"{report.url.partition('#')[0]}held_out.jsonl").text().splitlines()
     expect(answers).to_have_count(len(held_out))
     expect(report.get_by_text("What it took to find each")).to_be_visible()  # folded away on the screen
     expect(report.get_by_role("banner")).to_be_hidden()
     expect(report.locator("#share")).to_be_hidden()
-    expect(report.get_by_role("heading", name="Take it along")).to_be_hidden()
+    expect(report.get_by_role("link", name="report.md")).to_be_hidden()
     expect(report.get_by_role("heading", name="Recipe")).to_be_visible()
     tall = report.locator(".figure:has(.figure__table)").first
     expect(tall).to_have_css("break-inside", "auto")  # kept whole, it would leave an empty page before it

@@ -36,7 +36,7 @@ def open_box(page: Page, address: str = MODULE) -> None:
 
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Input", exact=True).fill(text)
-    page.get_by_role("button", name="Answer", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
 
 
 def expect_answer(page: Page, text: str, base: str) -> None:
@@ -108,6 +108,7 @@ def test_a_report_answers_prompts_of_its_owner(demo: Page):
     demo.goto("/")
     compose(demo, "fruit-upper")
     demo.get_by_role("link", name="Read the report").click(timeout=REPORT_TIMEOUT_MS)
+    demo.get_by_role("navigation", name="Details").get_by_role("link", name="Try it").click()
     expect(demo.get_by_role("heading", name="Try it")).to_be_visible()
     demo.locator(".try__examples button").first.click()
     shown(demo)
@@ -122,7 +123,7 @@ def test_a_double_click_asks_once(demo: Page, hub: Hub):
     asked: list[str] = []
     demo.on("request", lambda request: asked.append(request.method) if request.method == "POST" else None)
     with paused(resident(hub)):
-        demo.get_by_role("button", name="Answer", exact=True).dblclick()
+        demo.get_by_role("button", name="Run", exact=True).dblclick()
         expect(demo.get_by_text("Answering…")).to_be_visible()
     expect_answer(demo, "HAT", "hat")
     assert len(asked) == 1

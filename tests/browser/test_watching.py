@@ -17,6 +17,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.accessibility import require_accessible
+from tests.browser.layout_shift import SHIFT_MAX, count_layout_shifts, layout_shift
 from tests.browser.test_journey import sign_up
 from tests.running_hub import Hub
 
@@ -197,10 +198,20 @@ def test_everything_is_told_once_and_the_end_leads_to_the_report_without_a_jump(
     expect(page.get_by_text(TRIED_ALONE)).to_be_visible()
     expect(page.locator("#found").get_by_text("This composition").first).to_be_visible()
     page.get_by_role("link", name="Read the report").click()
-    expect(page.get_by_role("heading", name="The race")).to_be_visible()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
     page.goto("/compositions/")
     page.go_back()  # the finished one is its report, and stays so
-    expect(page.get_by_role("heading", name="The race")).to_be_visible()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
+
+
+@pytest.mark.parametrize(("name", "width"), [("wiebke", 1440), ("winni", 390)])
+def test_nothing_moves_below_what_is_read_while_it_runs_and_when_it_ends(watch, name, width):
+    owner = watch(name, SHORT, viewport={"width": width, "height": 900})
+    count_layout_shifts(owner.page)
+    owner.page.reload()
+    finish(owner.page)
+    expect(owner.page.locator(".verdict")).to_be_visible()
+    assert layout_shift(owner.page) <= SHIFT_MAX
 
 
 def test_who_leaves_and_comes_back_sees_everything_so_far_at_once(watch):
@@ -309,7 +320,7 @@ def test_without_a_script_the_page_shows_what_was_found_and_becomes_the_report_b
     owner = watch("willi", SHORT, java_script_enabled=False)
     page = owner.page
     expect(page.locator("meta[http-equiv=refresh]")).to_have_count(1)
-    expect(page.get_by_role("heading", name="The race")).to_be_visible(timeout=DONE_MS)
+    expect(page.get_by_role("heading", name="Comparison")).to_be_visible(timeout=DONE_MS)
 
 
 def test_the_page_is_accessible_while_it_runs(watch):

@@ -14,6 +14,7 @@ from composer.timing.estimates import (
     duration_words,
     estimate,
     seconds_by_stage,
+    slowness,
 )
 from composer.timing.queue import is_quick
 from tests.composer.conftest import HELD_OUT
@@ -182,11 +183,25 @@ def test_an_unmeasured_base_is_as_much_slower_as_the_measured_one_nearest_in_siz
     far.save()
     base.parameters = 10_000_000
     usual = estimate(base, "auto", FEW)
-    for other, slowness in ((near, 3.0), (far, 50.0)):
-        composition = done(method="exact", budget=100, seed=int(slowness))
-        Composition.objects.filter(pk=composition.pk).update(base=other, slowness=slowness)
+    for other, times in ((near, 3.0), (far, 50.0)):
+        composition = done(method="exact", budget=100, seed=int(times))
+        Composition.objects.filter(pk=composition.pk).update(base=other, slowness=times)
     found = estimate(base, "auto", FEW)
     assert found.n_measured == 0
     loading_s = 4 * base.parameters / LOADED_BYTES_S  # twice: it is written and loaded again; no slower
     not_computed = 2 * loading_s + FEW.n_modules * MODULE_LOADED_S
     assert found.likely_s - not_computed == pytest.approx(3.0 * (usual.likely_s - not_computed), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("times", "slower"), [(2, 0.04), (1 / 2, 0.04), (10, 0.215), (40, 1.0), (1 / 40, 1.0)]
+)
+def test_the_less_two_bases_are_alike_in_size_the_less_one_says_of_the_other(
+    base, done, tmp_path, times, slower
+):
+    other = make_base(tmp_path / "other", name="tests/other")
+    composition = done(method="exact", budget=100)
+    Composition.objects.filter(pk=composition.pk).update(base=other, slowness=0.04)
+    other.parameters, base.parameters = 10_000_000, round(10_000_000 * times)
+    other.save()
+    assert slowness(base) == pytest.approx(slower, rel=0.05)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from composer.core.spec.examples import Example
 from composer.run import evidence
 from composer.task.demo_tasks import DemoTask
 from modules_registry.models import Evidence
@@ -61,3 +62,21 @@ def test_a_finished_composition_writes_its_evidence(done, monkeypatch):
     ((given, modules, report),) = recorded
     assert (given.pk, report) == (composition.pk, composition.report)
     assert {module.version.module.name for module in modules} == {"first", "fruit", "upper"}
+
+
+def test_the_best_module_alone_is_told_by_its_answers_to_the_task_s_own_examples(ask, base, monkeypatch):
+    held_out = (Example("lime", "LIME"), Example("fig", "FIG"))
+    task = DemoTask("capitals", base.name, "", "composable", (), tuple(SHOTS), held_out)
+    monkeypatch.setattr(evidence, "demo_tasks", lambda: (task,))
+    single = {"key": "best_single", "detail": "bob/fruit", "few_shot_loss_nats": 0.5}
+    rows = [
+        {"key": "zero_shot", "few_shot_loss_nats": 2.5, "held_out_exact_match_percent": 0.0},
+        single | {"held_out_exact_match_percent": 50.0},
+    ]
+    report = REPORT | {"baselines": rows, "n_held_out": 2}
+    record(ask(held_out=[Example("my own", "MY OWN")]), report)
+    assert not Evidence.objects.filter(kind="score").exists()
+    record(ask(held_out=list(held_out)), report)
+    (row,) = Evidence.objects.filter(kind="score")
+    assert (row.module.name, row.task, row.loss_nats, row.reference_nats) == ("fruit", "capitals", 0.5, 2.5)
+    assert (row.score_percent, row.reference_percent, row.n_scored) == (50.0, 0.0, 2)

@@ -155,6 +155,11 @@ def test_a_visitor_searches_the_demo_base_and_nobody_else_sees_it(demo_base, bro
     answer = visitor.post(FIND, {"shots_text": PASTED, "base": demo_base.name})
     address = answer.headers["Location"]
     assert visitor.get(address).status_code == 200
+    begun = f"/compositions/new/?found={ExampleSearch.objects.get().pk}"
+    assert f'href="{begun}"' in text_of(visitor.get(address))
+    assert "APPLE" in text_of(visitor.get(begun))
+    for other in (Client(), browser_of(alice)):
+        assert other.get(begun).status_code == 404
     assert Client().get(address).status_code == browser_of(alice).get(address).status_code == 404
 
 

@@ -1,5 +1,6 @@
 """The page to ask on: drafts that keep themselves, what it tells meanwhile; and the list."""
 
+import json
 import re
 
 import pytest
@@ -12,7 +13,10 @@ from composer.core.spec.examples import Example, example_sha256
 from composer.matching.ranking import rank_modules
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.request.drafts import DRAFTS_MAX, draft_keep
+from composer.request.views import HEADER_LEFT_OUT
 from composer.services import composition_cancel
+from composer.task.demo_tasks import demo_tasks
+from modules_registry.demo_worlds import ENGLISH, demo_world
 from modules_registry.services import module_edit, version_add
 from tests.composer.conftest import SHOTS
 from tests.composer.test_pages import NEW, filled, page_of
@@ -214,7 +218,8 @@ def test_modules_are_found_by_their_words_and_the_picked_ones_stay(browser):
     page = page_of(
         browser.get(f"{NEW}modules/", {"base": "tests/tiny", "find": "upp", "modules": "bob/first"})
     )
-    assert re.findall(r'value="(bob/\w+)"( checked)?', page) == [("bob/first", " checked"), ("bob/upper", "")]
+    assert re.findall(r'value="(bob/\w+)"( checked)?', page) == [("bob/upper", ""), ("bob/first", " checked")]
+    assert page.index("chooser-picked") < page.index("bob/first")
     assert browser.get(f"{NEW}modules/", {"base": "none"}).status_code == 404
 
 
@@ -362,10 +367,78 @@ def test_the_list_is_narrowed_by_state_and_by_words(browser, ask, done, alice):
         ('"red\nwine"\n', {"column": ["red\nwine"]}),
         ("red,rouge\ngreen\n", {"column": None}),
         ('{"input": "red"}\n{"input": "green"}\n', {"column": None}),
-        ("review\tlabel\nvery good\tyes\nvery bad\tno\n", {"notes": []}),  # told beside its row
+        (
+            "review\tlabel\nvery good\tyes\nvery bad\tno\n",
+            {
+                "rows": [["very good", "yes"], ["very bad", "no"]],
+                "notes": [HEADER_LEFT_OUT.format(names="“review”, “label”")],
+            },
+        ),
         ("id\ttext\tlabel\n1\tred\trouge\n", {"notes": ["Not used: the column “id”."]}),
     ],
 )
 def test_a_pasted_text_is_read_as_a_file_and_one_column_as_its_cells(browser, text, answer):
     got = browser.post(f"{NEW}examples/", {"file": SimpleUploadedFile("pasted.txt", text.encode())}).json()
     assert {name: got.get(name) for name in answer} == answer
+
+
+def many(n: int) -> dict[str, list[str]]:
+    return {
+        "shots_input": [f"word {number}" for number in range(n)],
+        "shots_output": [f"WORD {number}" for number in range(n)],
+    }
+
+
+@pytest.mark.parametrize(("n", "aside"), [(8, 0), (9, 4), (20, 10), (60, 44)])
+def test_with_many_examples_some_can_be_kept_aside_to_measure(browser, n, aside):
+    page = page_of(browser.post(KEEP, filled(**many(n))))
+    assert (f"Keep {aside} aside to measure" in page) == bool(aside)
+    shown = browser.post(NEW, filled(keep="aside", **many(n)), follow=True)
+    preview = shown.context["preview"]
+    assert (preview.n_shots, preview.n_held_out) == (n - aside, aside)
+    assert "aside to measure" not in shown.content.decode()
+
+
+def test_examples_are_kept_aside_from_all_over_the_list_and_nothing_is_lost(browser):
+    form = filled(**many(9), shots_text="word 9\tWORD 9\nword 10\tWORD 10\n")
+    form["shots_input"].append("no output")
+    form["shots_output"].append("")
+    browser.post(NEW, form | {"keep": "aside"})
+    kept = Draft.objects.get().fields
+    assert kept["shots_input"] == ["word 0", "word 2", "word 4", "word 6", "word 8", "no output"]
+    assert kept["shots_text"] == [""]
+    (held_out,) = kept["held_out_text"]
+    assert [json.loads(line)["input"] for line in held_out.splitlines()] == [
+        f"word {number}" for number in (1, 3, 5, 7, 9, 10)
+    ]
+
+
+def test_nothing_is_offered_aside_where_others_measure_or_a_text_is_broken(browser):
+    for changes in ({"held_out_text": "fig\tFIG\n"}, {"shots_text": 'input,output\n"red,rouge\n'}):
+        assert "aside to measure" not in page_of(browser.post(KEEP, filled(**many(12), **changes)))
+
+
+def test_how_inputs_were_seen_follows_the_base_that_is_chosen(browser, tmp_path):
+    task = demo_tasks()[0]
+    make_base(tmp_path / "demo", name=task.base)
+    assert task.shots[0].input not in page_of(browser.post(KEEP, filled()))
+    assert f"<code>{task.shots[0].input}</code>" in page_of(browser.post(KEEP, filled(base=task.base)))
+
+
+def test_tasks_of_the_chosen_base_stand_first(browser, tmp_path):
+    other = make_base(tmp_path / "english", name=demo_world(ENGLISH).listing["base"])
+    first = next(task for task in demo_tasks() if task.base == other.name)
+    page = page_of(browser.get(f"{NEW}?task={first.name}"))
+    assert page.index(f"?task={first.name}") < page.index(f"?task={demo_tasks()[0].name}")
+
+
+def test_held_out_examples_are_in_sight_and_little_folds_away(browser):
+    page = page_of(browser.get(f"{NEW}?new"))
+    assert page.count("<details") <= 6
+    assert not is_folded(page, "held_out_text")
+    assert is_folded(page, "shots_text")
+
+
+def is_folded(page: str, field: str) -> bool:
+    before = page[: page.index(f'name="{field}"')]
+    return before.count("<details") > before.count("</details>")

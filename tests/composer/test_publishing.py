@@ -81,6 +81,22 @@ def test_it_becomes_a_module_with_the_adapter_s_very_bytes_and_its_parents(finis
     assert composition.published_as == module.current
 
 
+def test_what_was_measured_of_it_is_evidence_of_the_module(finished, publish):
+    module, _ = publish(finished())
+    (row,) = module.evidence.all()
+    assert (row.kind, row.task, row.loss_nats, row.reference_nats) == ("whole", "", 1.0, 3.0)
+    assert (row.score_percent, row.reference_percent, row.n_scored) == (50.0, 0.0, 2)
+
+
+def test_without_held_out_examples_it_has_no_share_of_right_answers(finished, publish):
+    rows = [
+        {"key": "composed", "label": "This", "held_out_exact_match_percent": None, "few_shot_loss_nats": 1.0}
+    ]
+    module, _ = publish(finished({"n_held_out": 0, "baselines": rows, "predictions": []}))
+    (row,) = module.evidence.all()
+    assert (row.loss_nats, row.reference_nats, row.score_percent, row.n_scored) == (1.0, None, None, None)
+
+
 @pytest.fixture
 def small(finished):
     """A composition of bob/first, which stands for bob/fruit; bob/upper is not used."""

@@ -10,7 +10,9 @@ import pytest
 from composer.core.spec.adapter_size import size_text, vllm_rank
 from composer.models import Composition
 from composer.report.exports import FILES, cell
-from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
+from composer.report.next_steps import next_steps
+from composer.report.page import PREDICTIONS_PER_PAGE, layers_differ, modules_text, stage_rows
+from composer.report.scales import axis_end, loss_scale
 from composer.report.verdict import nats_text, verdict_view
 from composer.run.job_folder import job_description
 from composer.watch.progress import progress_view
@@ -51,7 +53,7 @@ LEFT_OUT = [
 
 USE = (
     "Use the composition: it answers 71 % of 100 held-out examples correctly (95 % interval 62 to 79 %); "
-    "the best of the others, a LoRA trained on the examples, 41 % (32 to 51 %)."
+    "the best baseline, a LoRA trained on the examples, 41 % (32 to 51 %)."
 )
 SINGLE = (
     "Use demo/french by itself: it answers 34 % of 100 held-out examples correctly "
@@ -87,7 +89,7 @@ def test_a_verdict_that_was_not_measured_claims_nothing(rows, n_held_out):
 def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
     verdict = verdict_view(report_of("use", LEFT_OUT, n_held_out=0))
     assert (
-        "it costs 0.50 nats per token; the best of the others, the best single module (a/b), 2.00."
+        "it costs 0.50 nats per token; the best baseline, the best single module (a/b), 2.00."
         in verdict["sentence"]
     )
     assert "weaker evidence" in verdict["certainty"]
@@ -160,11 +162,12 @@ def judged(decision, rows, quality, advised="composed"):
 
 
 def test_the_best_of_all_that_is_weak_is_not_just_advised():
-    view = verdict_view(judged("use", MEASURED, WEAK))
-    assert (view["badge"], view["label"]) == ("warning", "Best of all, but weak")
-    assert view["sentence"].startswith("The composition is the best of all, but weak: it answers 71 %")
+    view = verdict_view(judged("use", [*MEASURED[:-1], row("composed", 33.0, [19.0, 51.0])], WEAK))
+    assert (view["badge"], view["label"]) == ("warning", "Best of four, but right one time in three")
+    assert view["sentence"].startswith("The composition is the best of all, but weak: it answers 33 %")
     assert view["quality"] == {
         "level": "weak", "badge": "warning", "icon": "triangle-alert", "label": "Weak by itself",
+        "meaning": "so few examples cannot tell whether it is right more often than wrong",
         "text": WEAK["text"],
     }  # fmt: skip
     good = verdict_view(judged("use", MEASURED, WEAK | {"level": "good"}))
@@ -178,7 +181,7 @@ def test_the_page_says_in_words_and_colour_that_the_advice_is_weak_and_what_a_qu
     rows[1] = rows[1] | {"prompt_tokens": 6.0}
     told = composition.report["verdict"] | {"quality": WEAK, "advised": "composed"}
     page = collapsed(page_of(changed(composition, verdict=told, baselines=rows)))
-    assert "verdict--use verdict--weak" in page
+    assert "verdict--warning" in page
     assert "badge--warning" in page
     assert "Weak by itself" in page
     assert "The composition uses 6 tokens of prompt per question against 60 with" in page
@@ -203,8 +206,125 @@ def test_every_file_and_the_api_tell_the_quality_and_the_tokens(browser_of, api_
 
 def test_the_list_of_compositions_does_not_call_a_weak_one_useful(browser_of, alice, done):
     composition = done()
-    changed(composition, verdict=composition.report["verdict"] | {"quality": WEAK})
-    assert "Best of all, but weak" in browser_of(alice).get("/compositions/").content.decode()
+    rows = composition.report["baselines"]
+    rows[1] |= {"held_out_exact_match_percent": 33.0}
+    changed(composition, verdict=composition.report["verdict"] | {"quality": WEAK}, baselines=rows)
+    assert (
+        "Best of two, but right one time in three" in browser_of(alice).get("/compositions/").content.decode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("percent", "said"),
+    [(0, "almost never"), (8, "one time in ten"), (22, "one time in five"), (33, "one time in three"),
+     (38, "two times in five"), (48, "less than half the time")],
+)  # fmt: skip
+def test_how_often_a_weak_one_is_right_is_said_in_words(percent, said):
+    rows = [*MEASURED[:-1], row("composed", percent, [0.0, 60.0])]
+    assert verdict_view(judged("use", rows, WEAK))["label"] == f"Best of four, but right {said}"
+
+
+def test_a_weak_one_without_held_out_examples_claims_no_share_of_right_answers():
+    view = verdict_view(judged("use", LEFT_OUT, WEAK) | {"n_held_out": 0})
+    assert view["label"] == "Best of three, but weak"
+
+
+TRAINED = {"adapter": "baselines/lora_on_shots", "detail": "rank 8, 40 steps"}
+
+
+@pytest.mark.parametrize(
+    ("decision", "advised", "first", "kind", "key"),
+    [
+        ("use", "composed", ("composed", "71", [62.0, 79.0]), "adapter", ""),
+        ("single", "best_single", ("best_single", "34", [25.0, 44.0]), "module", "demo/french"),
+        ("train", "lora_on_shots", ("lora_on_shots", "41", [32.0, 51.0]), "baseline", "lora_on_shots"),
+        ("none", None, ("composed", "71", [62.0, 79.0]), "again", ""),
+        ("unsure", "composed", ("composed", "71", [62.0, 79.0]), "again", ""),
+    ],
+)
+def test_each_verdict_has_the_figure_it_is_about_first_and_the_action_it_implies(
+    decision, advised, first, kind, key
+):
+    rows = [each | TRAINED if each["key"] == "lora_on_shots" else each for each in MEASURED]
+    report = judged(decision, rows, None, advised)
+    figures = verdict_view(report)["figures"]
+    assert (figures[0]["key"], figures[0]["value"], figures[0]["interval_percent"]) == first
+    assert len(figures) == 2
+    action = next_steps(report)["action"]
+    assert (action["kind"], action["key"]) == (kind, key)
+
+
+def test_a_composition_to_use_is_held_against_what_one_could_take_instead_of_it():
+    tuned = row("tuned", 73.0, [64.0, 81.0])
+    report = judged("use", [*MEASURED[:-1], tuned, MEASURED[-1]], None)
+    assert [one["key"] for one in verdict_view(report)["figures"]] == ["composed", "lora_on_shots"]
+
+
+def test_without_the_trained_adapter_a_verdict_to_train_offers_no_download_of_it():
+    assert next_steps(judged("train", MEASURED, None, "lora_on_shots"))["action"]["kind"] == "again"
+
+
+def test_the_adapter_that_was_trained_as_a_baseline_is_offered_beside_every_verdict():
+    rows = [each | TRAINED if each["key"] == "lora_on_shots" else each for each in MEASURED]
+    kept = next_steps(judged("use", rows, None))["adapters"]
+    assert [(one["key"], one["percent"]) for one in kept] == [("lora_on_shots", 41.0)]
+
+
+def test_no_gain_says_what_to_try_and_a_good_one_nothing():
+    tries = next_steps(judged("none", LEFT_OUT, None) | {"n_held_out": 0})["tries"]
+    assert any("Hold out some examples" in text for text in tries)
+    assert any("5 examples" in text for text in tries)
+    assert next_steps(judged("use", MEASURED, WEAK | {"level": "good"}))["tries"] == []
+
+
+def test_left_out_figures_have_their_interval_where_the_report_does():
+    rows = [row | {"left_out_interval_percent": [5.0, 40.0]} for row in CHANCES]
+    figures = verdict_view(judged("train", rows, None, "lora_on_shots") | {"n_held_out": 0})["figures"]
+    assert [(one["value"], one["interval_percent"]) for one in figures] == [
+        ("17", [5.0, 40.0]), ("12", [5.0, 40.0])]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("selection", "n_tried", "said"),
+    [
+        ("all", 27, "all 27 that fit"),
+        ("screen:40", 12, "all 12 that fit"),
+        ("screen:40", 212, "40 chosen for you by measured loss, of 212 tried"),
+        ("chosen", 5, "5 named in the request"),
+        ("chosen+screen:3", 5, "3 chosen for you by measured loss, of 5 named in the request"),
+        ("random:20+screen:8", 20, "8 chosen for you by measured loss, of 20 drawn at random"),
+        (
+            "near:30+screen:8",
+            60,
+            "8 chosen for you by measured loss, of 30 chosen for you by text, of 60 tried",
+        ),
+    ],
+)
+def test_the_recipe_says_who_chose_the_modules(selection, n_tried, said):
+    assert modules_text(selection, n_tried) == said
+
+
+def test_layers_are_not_said_to_differ_where_their_weights_are_the_same():
+    report = {"method": "exact", "weights_by_layer": {"q": [1.0, 0.5], "v": [1.001, 0.5]}}
+    assert not layers_differ(report)
+    assert layers_differ(report | {"weights_by_layer": {"q": [1.0, 0.5], "v": [0.9, 0.5]}})
+    assert not layers_differ(report | {"weights_by_layer": None})
+
+
+def test_losses_that_span_decades_lie_on_a_logarithmic_scale_and_others_begin_at_zero():
+    wide = loss_scale([0.01, 10.0])
+    assert wide.is_log
+    assert wide.place(0.1) - wide.place(0.01) == pytest.approx(wide.place(10.0) - wide.place(1.0))
+    assert [tick["text"] for tick in wide.ticks] == ["0.01", "0.1", "1", "10"]
+    narrow = loss_scale([1.0, 4.0])
+    assert (narrow.is_log, narrow.place(1.0), narrow.place(4.0)) == (False, 25.0, 100.0)
+    assert not loss_scale([0.0, 4.0]).is_log  # a loss of zero has no logarithm
+
+
+def test_an_axis_breaks_for_an_outlier_and_not_for_what_is_usual():
+    assert axis_end(1.0, [9.0, 1.5, 1.4, 1.2]) == pytest.approx(1.65)
+    assert axis_end(1.0, [3.0, 2.5, 1.2]) == 3.0
+    assert axis_end(1.0, [0.5]) == 1.0
 
 
 def changed(composition, **changes):
@@ -232,6 +352,8 @@ def test_each_module_has_a_bar_for_its_weight_and_a_mark_for_the_loss_without_it
     assert 'aria-label="loss without it 4.000"' in page
     assert 'cx="100.0%"' in page  # the largest loss
     assert 'cx="12.5%"' in page  # an eighth of it
+    labels = re.findall(r'aria-label="loss without it ([\d.]+)"', page)
+    assert labels == ["4.000", "0.500"]  # what is missed most first; without weight nothing is missed
     assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in collapsed(page)
     assert "Without 1 of these it would not rise." in page
     assert 'data-label="Loss without it">0.500<' in page
@@ -291,7 +413,7 @@ def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_
         composition.report["baselines"][0] | {"key": "in_context", "prompt_tokens": 60.0},
     ]
     rows[1] = rows[1] | {"prompt_tokens": 6.0}
-    page = page_of(changed(composition, baselines=rows))
+    page = collapsed(page_of(changed(composition, baselines=rows)))
     assert "Every question later: 6 tokens of prompt." in page
     assert "it would be 60, 54 more, 10.0 times as many" in page
 
@@ -304,11 +426,11 @@ def test_a_warning_of_the_report_is_on_its_page_once(done, page_of):
 
 def test_stages_stand_in_the_order_they_ran_whatever_the_database_makes_of_it(done, page_of):
     seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
-    composition = changed(done(), seconds=seconds)
+    composition = changed(done(), seconds=seconds, gradient_steps=40)
     composition.refresh_from_db()
     page = page_of(composition)
     assert re.findall(r'aria-label="(\d)\.0 seconds"', page) == list("12345")
-    assert "each about 3 candidates" in page
+    assert "and 40 gradient steps, each about 3 candidates" in page
 
 
 def test_the_stages_have_the_same_words_on_the_report_as_while_they_run(ask):
@@ -409,7 +531,7 @@ def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of,
         "peft takes any rank."
     )
     page = collapsed(browser_of(alice).get(small.get_absolute_url()).content.decode())
-    assert page.index(said) < page.index('id="race"')
+    assert page.index(said) < page.index('id="comparison"')
     assert said in fetched(browser_of, alice, small, "report.md").replace("\\", "")
     assert api_of(alice).get(f"/api/v1/compositions/{small.pk}/summary").json()["size"] == said
 

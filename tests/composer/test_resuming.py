@@ -174,7 +174,7 @@ def test_a_search_that_takes_too_long_ends_with_its_best_and_the_report_says_why
     assert len(composition.report["steps"]) < 10_000 // 3
 
 
-def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, settings, monkeypatch):
+def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, monkeypatch):
     """The clock stops the job between two baselines; nothing that was found is lost."""
     require_time_left = runner.require_time_left
     seen = []
@@ -184,8 +184,8 @@ def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, set
         store_events(composition, told)
         seen.extend(event.get("key") for event in told if event["event"] == "baseline")
 
-    def until_the_base_alone_is_measured(taken_s):
-        require_time_left(taken_s + settings.HUB_COMPOSE_DEADLINE_S + 1 if "zero_shot" in seen else taken_s)
+    def until_the_base_alone_is_measured(taken_s, limit_s):
+        require_time_left(taken_s + limit_s + 1 if "zero_shot" in seen else taken_s, limit_s)
 
     monkeypatch.setattr(runner, "store_events", store_and_note)
     monkeypatch.setattr(runner, "require_time_left", until_the_base_alone_is_measured)

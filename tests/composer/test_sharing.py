@@ -47,6 +47,21 @@ def test_a_signed_out_reader_reads_the_report_and_takes_the_adapter(client, shar
         assert client.get(f"{address}{name}").status_code == 200
 
 
+def test_no_page_that_holds_the_link_is_compressed(client, browser_of, alice, shared, done):
+    composition, address = shared()
+    owner, reads_gzip = browser_of(alice), {"Accept-Encoding": "gzip"}
+    for browser, page in (
+        (client, address),
+        (client, f"/api/v1{address}".rstrip("/")),
+        (owner, composition.get_absolute_url()),
+        (owner, f"/api/v1{composition.get_absolute_url()}share"),
+    ):
+        answer = browser.get(page, headers=reads_gzip)
+        assert answer.status_code == 200
+        assert "Content-Encoding" not in answer, page
+    assert owner.get(done().get_absolute_url(), headers=reads_gzip)["Content-Encoding"] == "gzip"
+
+
 def zip_of(client, address):
     return zipfile.ZipFile(io.BytesIO(b"".join(client.get(f"{address}adapter.zip").streaming_content)))
 

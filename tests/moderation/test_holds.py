@@ -45,7 +45,7 @@ LISTS = [
     "/bob",
     "/api/v1/modules?q=upper",
     "/api/models?search=upper",
-    "/modules/newest/",
+    "/",
 ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modules_registry.card_facts import SENTENCE_LENGTH_MAX, card_facts
+from modules_registry.card_facts import SENTENCE_LENGTH_MAX, Sample, card_facts, sample_in
 from modules_registry.core.cards import check_card
 from modules_registry.tags import TAGS_MAX
 
@@ -97,3 +97,32 @@ def test_too_many_tags_are_cut_not_refused():
 @pytest.mark.timeout(5)
 def test_a_card_made_to_be_slow_is_read_at_once(body):
     assert facts(f"A word {body}").sentence
+
+
+@pytest.mark.parametrize(
+    ("card", "sample"),
+    [
+        ("---\nwidget:\n- text: hello\n  output:\n    text: bonjour\n---\n", Sample("hello", "bonjour")),
+        (
+            "---\nwidget:\n- messages:\n  - content: hello\n  output:\n    text: bonjour\n---\n",
+            Sample("hello", "bonjour"),
+        ),
+        (
+            "---\nwidget:\n- text: asked without an answer\n- text: a\n  output:\n    text: b\n---\n",
+            Sample("a", "b"),
+        ),
+        (
+            "| input | output |\n|---|---|\n| `: cow hat` | `cow` |\n| `x` | `y` |\n",
+            Sample(": cow hat", "cow"),
+        ),
+        ("Words.\n\nOutput | n | Input\n:--|--|--:\na \\| b | 2 | c\n", Sample("c", "a | b")),
+        (f"| input | output |\n|---|---|\n| {'x' * 301} | a |\n| b | c |\n", Sample("b", "c")),
+        ("```\n| input | output |\n|---|---|\n| a | b |\n```\n", None),
+        ("| input | loss |\n|---|---|\n| a | b |\n", None),
+        ("| input | output |\nno table\n| a | b |\n", None),
+        ("---\nwidget: text\n---\n", None),
+        ("---\nwidget:\n- text: [a]\n  output: b\n- messages: [a]\n  output:\n    text: c\n---\n", None),
+    ],
+)
+def test_the_first_example_of_a_card_is_its_sample(card, sample):
+    assert sample_in(check_card(card.encode())) == sample

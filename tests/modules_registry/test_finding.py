@@ -333,7 +333,7 @@ PAGES = (
     "/modules/?q=spansh+transltion",
     "/modules/?q=translates+words&licence=mit&tag=translation&base=tests/tiny&author=alice",
     "/modules/?q=nothing+like+it",
-    "/modules/newest/",
+    "/",
     "/modules/suggestions/?q=spanih",
     "/alice",
     "/alice/spanish",

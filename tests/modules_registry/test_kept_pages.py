@@ -16,7 +16,7 @@ from modules_registry.services import module_delete, module_edit
 from tests.factories import make_module
 
 pytestmark = pytest.mark.django_db
-PAGES = ("/alice/french", "/modules/", "/alice", "/tags/french/", "/modules/newest/")
+PAGES = ("/alice/french", "/modules/", "/alice", "/tags/french/")
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,14 @@
 """The registry's pages, as Alice, Bob and Charlie meet them."""
 
+import re
+import struct
 from html import unescape
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from hub_site.common.figures import NO_BREAK_SPACE
+from modules_registry import rendering
 from modules_registry.models import Module
 from modules_registry.selectors import card_of, module_find
 from modules_registry.templatetags.registry import size_words
@@ -335,12 +338,102 @@ def test_an_owner_s_page_lists_what_is_theirs(alice, bob, french, base, client):
     assert "spanish" not in page
 
 
-def test_the_fragment_of_the_newest_is_a_fragment(french, client):
-    page = text(client.get("/modules/newest/"))
-    assert "french" in page
-    assert "<html" not in page
-
-
 @pytest.mark.parametrize("address", ["/alice", "/alice/french"])
 def test_a_slash_too_many_is_taken_away(french, client, address):
     assert client.get(f"{address}/").headers["Location"] == address
+
+
+CARD = "---\nlicense: mit\n---\n# Fruit\n\n| input | output |\n|---|---|\n| `fig` | `FIG` |\n"
+
+
+def test_a_list_and_the_module_s_page_show_an_example_of_the_card(alice, base, client):
+    make_module(alice, card_file=card_file(CARD))
+    for address in ("/modules/", "/alice/french", "/alice"):
+        page = text(client.get(address))
+        assert '<dd class="mono">fig</dd>' in page, address
+        assert '<dd class="mono">FIG</dd>' in page
+    assert client.get("/api/v1/modules").json()["results"][0]["sample"] == {"input": "fig", "output": "FIG"}
+
+
+def test_the_example_of_a_list_follows_the_card(alice, base, browser_of):
+    make_module(alice, card_file=card_file(CARD))
+    form = {"sentence": "Into French", "licence": "mit", "tags": "", "card": CARD.replace("fig", "plum")}
+    browser_of(alice).post("/alice/french/edit", form)
+    assert Module.objects.get().sample_input == "plum"
+    browser_of(alice).post("/alice/french/edit", form | {"card": "# No example"})
+    assert Module.objects.get().sample_output == ""
+
+
+def test_a_card_in_a_list_says_its_date_likes_and_downloads(french, client):
+    page = " ".join(text(client.get("/modules/")).split())
+    card = page[page.index('<article class="card') : page.index("</article>")]
+    assert f"{french.updated_at:%b %Y}</time>" in card
+    for words in ("likes", "downloads"):
+        assert f'<span class="num">0</span> {words}' in card
+
+
+def test_a_preview_shows_the_card_and_saves_nothing(alice, base, browser_of):
+    module = make_module(alice)
+    form = {"sentence": "", "licence": "mit", "card": CARD.replace("\n", "\r\n"), "preview": "yes"}
+    page = text(browser_of(alice).post("/alice/french/edit", form))
+    preview = page[page.index('id="preview"') :]
+    assert "<h3>Fruit</h3>" in preview
+    assert '<dd class="mono">FIG</dd>' in preview
+    assert "license: mit" not in preview
+    module.refresh_from_db()
+    assert (module.sentence, module.versions.count()) == ("Translates words into French.", 1)
+
+
+def test_a_preview_is_not_kept_and_is_safe(alice, base, browser_of, monkeypatch):
+    make_module(alice)
+    monkeypatch.setattr(rendering, "rendered_html", lambda _markdown: pytest.fail("It was kept."))
+    form = {"sentence": "a", "licence": "mit", "card": f"# A\n\n{SCRIPT}", "preview": "yes"}
+    preview = text(browser_of(alice).post("/alice/french/edit", form))
+    preview = preview[preview.index('<div class="prose">') :]
+    assert "<script>alert" not in preview
+
+
+def test_a_program_gets_the_same_preview(alice, api_of):
+    told = api_of(alice).post("/api/v1/cards/preview", {"card": CARD}).json()
+    assert "<h3>Fruit</h3>" in told["html"]
+    assert (told["is_plain"], told["sample"]) == (False, {"input": "fig", "output": "FIG"})
+    assert told["repairs"] == []
+    unclosed = api_of(alice).post("/api/v1/cards/preview", {"card": "---\nlicense: mit\n"}).json()
+    assert [repair["code"] for repair in unclosed["repairs"]] == ["front_matter_not_closed"]
+
+
+def meta(page):
+    """What a page says of itself to other programs, by property."""
+    found = re.findall(r'<meta (?:name="[^"]*" )?property="([^"]*)"\s+content="([^"]*)"', page)
+    return {name: " ".join(unescape(content).split()) for name, content in found}
+
+
+def test_pages_describe_themselves_to_other_programs(alice, base, client):
+    make_module(alice, sentence='Says "oui" & <b>.')
+    told = meta(text(client.get("/alice/french")))
+    assert told["og:title"] == "alice/french"
+    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, licence: MIT')
+    assert told["og:image"] == "http://testserver/alice/french/picture.png"
+    descriptions = {
+        address: meta(text(client.get(address)))["og:description"]
+        for address in ("/", "/modules/", f"/{base.name}", "/alice", "/tags/french/", "/modules/compare/")
+    }
+    assert len(set(descriptions.values())) == len(descriptions)
+    assert all(20 < len(each) < 200 for each in descriptions.values())
+
+
+def test_the_picture_of_a_module_is_for_who_may_see_it(alice, base, client, browser_of, bob):
+    make_module(alice)
+    make_module(alice, "hidden", private=True)
+    shown = client.get("/alice/french/picture.png")
+    assert (shown["Content-Type"], shown["Cache-Control"]) == ("image/png", "public, max-age=3600")
+    assert size_of_png(shown.content) == (1200, 630)
+    assert browser_of(bob).get("/alice/hidden/picture.png").status_code == 404
+    own = browser_of(alice).get("/alice/hidden/picture.png")
+    assert own["Cache-Control"] == "private, no-store"
+    assert own.content != shown.content
+    assert size_of_png(client.get("/help/picture.png").content) == (1200, 630)
+
+
+def size_of_png(data):
+    return struct.unpack(">II", data[16:24])

@@ -10,6 +10,7 @@ from django.utils.html import escape
 from hub_site.jobs.sandbox import Limits
 from modules_registry import rendering
 from modules_registry.card_html import card_html
+from modules_registry.card_math import ATTRIBUTES, TAGS
 from modules_registry.rendering import RENDERED_CHARACTERS_MAX, shown_card
 
 
@@ -211,3 +212,64 @@ def test_every_picture_of_a_row_of_badges_keeps_its_own_link():
         ("a", "https://docs.example/"),
     ]
     assert "<img" not in html
+
+
+def test_a_footnote_leads_to_its_text_and_back():
+    html = card_html("It helps.[^1]\n\n[^1]: On *ten* tasks.\n")
+    links = [attributes for tag, attributes in elements(html) if tag == "a"]
+    ids = [attributes["id"] for _, attributes in elements(html) if "id" in attributes]
+    assert [link["href"] for link in links] == ["#fn-card-1", "#fnref-card-1"]
+    assert ids == ["fnref-card-1", "fn-card-1"]
+    assert "On <em>ten</em> tasks." in html
+
+
+def test_a_card_names_no_other_element_of_the_page():
+    html = card_html('<a id="main" href="#x">a</a><a id="fn-card-1x" href="#x">b</a><p id="facts">c</p>')
+    assert not [attributes for _, attributes in elements(html) if "id" in attributes]
+
+
+@pytest.mark.parametrize(
+    ("markdown", "is_block"),
+    [
+        (r"The delta is $\frac{\alpha}{r} BA$.", False),
+        (r"The delta is $$\frac{\alpha}{r} BA$$.", False),
+        ("$$\n\\frac{\\alpha}{r} BA\n$$", True),
+        ("```math\n\\frac{\\alpha}{r} BA\n```", True),
+    ],
+)
+def test_a_formula_is_shown_as_one(markdown, is_block):
+    html = card_html(markdown)
+    assert f'<math display="{"block" if is_block else "inline"}">' in html
+    assert "<mfrac><mrow><mi>α</mi></mrow><mrow><mi>r</mi></mrow></mfrac>" in html
+    assert "formula" not in html
+
+
+@pytest.mark.parametrize("text", ["from $5 to $10", r"a \$x\$ b", "`$x$`", "$ x $"])
+def test_money_and_code_are_no_formulas(text):
+    assert "<math" not in card_html(text)
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\frac{",
+        r"\text{<script>alert(1)</script>}",
+        r"\text{<img src=x onerror=alert(1)>}",
+        "x" * 2001,
+    ],
+)
+def test_a_formula_that_cannot_be_shown_stays_as_it_was_typed(tex):
+    assert card_html(f"${tex}$") == f"<p><code>{escape(tex)}</code></p>\n"
+
+
+@pytest.mark.parametrize(
+    "tex", [r"\href{javascript:alert(1)}{x}", r"\class{a}{x}", r"\color{red} x", r"\unicode{60}"]
+)
+def test_nothing_in_a_formula_runs_or_loads(tex):
+    html = card_html(f"${tex}$")
+    assert {tag for tag, _ in elements(html)} <= {"p", "code"} | TAGS
+    assert all(set(attributes) <= ATTRIBUTES for _, attributes in elements(html))
+
+
+def test_mathml_of_a_card_s_own_is_left_out():
+    assert card_html("a<math><mi>x</mi></math>b") == "<p>ab</p>\n"

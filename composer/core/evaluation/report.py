@@ -28,19 +28,26 @@ def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[
     Losses are in nats per label token, exact match and its interval in percent, seconds in the cost.
     """
     found = accuracy(baseline.answers, held_out) if baseline.answers is not None else None
+    left_out = baseline.left_out
     return {
         "key": baseline.key,
         "label": baseline.label,
         "few_shot_loss_nats": baseline.few_shot_loss_nats,
-        "left_out_loss_nats": baseline.left_out.loss_nats if baseline.left_out else None,
-        "left_out_chance_percent": baseline.left_out.mean_chance_percent if baseline.left_out else None,
+        "left_out_loss_nats": left_out.loss_nats if left_out else None,
+        "left_out_chance_percent": left_out.mean_chance_percent if left_out else None,
+        "left_out_interval_percent": rounded(left_out.chance_interval_percent) if left_out else None,
         "held_out_exact_match_percent": round(found.percent, 2) if found else None,
-        "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
+        "interval_percent": rounded(found.interval_percent) if found else None,
         "detail": baseline.detail,
         "cost": asdict(baseline.cost),
         "adapter": baseline.adapter,
         "prompt_tokens": None if baseline.prompt_tokens is None else round(baseline.prompt_tokens, 1),
     }
+
+
+def rounded(interval_percent: Sequence[float] | None) -> list[float] | None:
+    """Return the bounds of an interval, 0 to 100, as the report has them."""
+    return None if interval_percent is None else [round(bound, 2) for bound in interval_percent]
 
 
 def export_row(checked: ExportCheck, *, is_recomputed: bool) -> dict[str, Any]:

@@ -277,6 +277,14 @@ class LeftOutLosses:
         return 100 * statistics.fmean(self.chances)
 
     @property
+    def chance_interval_percent(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of that mean, within 0 to 100; None for a single example."""
+        if len(self.nats) < 2:
+            return None
+        low, high = mean_interval(self.chances, 0.975)
+        return max(0.0, 100 * low), min(100.0, 100 * high)
+
+    @property
     def whole_chances(self) -> tuple[float, ...]:
         """Return (n,) probabilities, 0 to 1, of each whole output."""
         return tuple(math.exp(-x) for x in self.nats)

@@ -4,7 +4,7 @@ The verdict compares. Two more things decide whether its advice is worth followi
 how good the advised adapter is by itself, and how many tokens a question costs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +104,23 @@ MEANING_OF_LEVEL = {
 }
 
 
+def meaning_of(level: str, interval_percent: Sequence[float]) -> str:
+    """Return what a level means for whoever relies on the answers, as a clause.
+
+    Where the interval holds FAIR_SHARE, the share may be on either side of it, and the clause says so.
+
+    Args:
+        level: good, fair or weak.
+        interval_percent: the lower and upper bound of the share's 95 % interval, 0 to 100.
+    """
+    low, high = interval_percent
+    if low < 100 * FAIR_SHARE <= high:
+        return "so few examples cannot tell whether it is right more often than wrong"
+    return MEANING_OF_LEVEL[level]
+
+
 def quality_text(level: str, name: str, measured: str, interval: tuple[float, float]) -> str:
     """Return the sentence on a quality.
-
-    Where the interval holds FAIR_SHARE, the share may be on either side of it, and the sentence says so.
 
     Args:
         level: good, fair or weak.
@@ -116,12 +129,10 @@ def quality_text(level: str, name: str, measured: str, interval: tuple[float, fl
         interval: the lower and upper bound of the share's 95 % interval, 0 to 1.
     """
     low, high = interval
-    if low < FAIR_SHARE <= high:
-        return (
-            f"By itself it looks {level}: with {name} {measured}, but so few examples cannot tell whether it "
-            "is right more often than wrong."
-        )
-    return f"By itself it is {level}: with {name} {measured}, so {MEANING_OF_LEVEL[level]}."
+    meaning = meaning_of(level, (100 * low, 100 * high))
+    if meaning == MEANING_OF_LEVEL[level]:
+        return f"By itself it is {level}: with {name} {measured}, so {meaning}."
+    return f"By itself it looks {level}: with {name} {measured}, but {meaning}."
 
 
 def compare_lengths(tokens: float, other: float) -> str:

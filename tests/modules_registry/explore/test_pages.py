@@ -231,3 +231,17 @@ def test_the_lineage_of_45_parents_is_drawn_and_in_the_table(base, alice, bob, c
     of_parent = client.get("/bob/parent-00").content.decode()
     assert 'href="/alice/mix"' in of_parent
     assert "-1.00" in of_parent or "−1.00" in of_parent
+
+
+def test_a_file_is_searched(alice, measured, client):
+    address = "/alice/french/blob/main/"
+    tensors = text_of(client.get(f"{address}adapter_model.safetensors?q=LORA_a"))
+    assert "have “LORA_a” in their name" in tensors
+    assert "lora_A.weight" in tensors
+    assert "lora_B.weight" not in tensors
+    nothing = text_of(client.get(f"{address}adapter_model.safetensors?q=nothing"))
+    assert "0 have “nothing” in their name" in nothing
+    lines = text_of(client.get(f"{address}adapter_config.json?q=r%22%3A"))
+    assert '"r": 2' in lines
+    assert "lora_dropout" not in lines
+    assert "1 line with" in lines

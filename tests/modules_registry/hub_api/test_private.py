@@ -37,7 +37,7 @@ OWNERS_ADDRESSES = ["/lab/{name}/edit", "/lab/{name}/upload", "/lab/{name}/delet
 LISTS = [
     "/modules/?q={name}",
     "/modules/",
-    "/modules/newest/",
+    "/",
     "/lab",
     "/tests/tiny",
     "/api/v1/modules",
