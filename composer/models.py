@@ -19,6 +19,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.clock import database_now
 from hub_site.jobs.models import Job, JobEvent, Status
 from hub_site.jobs.queues import Queue
+from hub_site.notifications.models import Kind, Notice
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 NAME_MAX, SENTENCE_MAX = 80, 300  # characters
@@ -110,6 +111,14 @@ class Composition(Job):
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])
+
+    def notice(self) -> Notice:
+        if self.is_done and self.report is not None:
+            text = f"“{self.name}” is done. {self.report['verdict']['text']}"
+        else:
+            text = f"“{self.name}” has failed. {self.error_message}"
+        about, path = f"composition:{self.pk}", self.get_absolute_url()
+        return Notice(self.owner_id, Kind.COMPOSITION, about, text, path)
 
     @property
     def needs_cuda(self) -> bool:

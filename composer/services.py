@@ -47,14 +47,14 @@ def composition_notify(*, owner: User, composition_id: UUID, wanted: bool) -> Co
         require_mail_reaches(owner)
     unfinished = Composition.objects.filter(pk=composition.pk, status__in=(Status.QUEUED, Status.RUNNING))
     if not unfinished.update(mail_when_done=wanted) and composition.mail_when_done != wanted:
-        raise Refusal("finished", "It is finished already, so no letter will come.", status=409)
+        raise Refusal("finished", "It has finished already, so no mail will be sent.", status=409)
     composition.refresh_from_db()
     return composition
 
 
 def require_mail_reaches(owner: User) -> None:
     if not settings.MAIL_SERVER:
-        message = "This site has no mail server, so it cannot write to you. Come back to its page instead."
+        message = "This site has no mail server. You find the result under Notifications."
         raise Refusal("no_mail_server", message, status=409)
     if not owner.email:
         message = "Your account has no e-mail address. Add one under Account, then ask again."

@@ -37,6 +37,7 @@ urlpatterns = [
     path("api/docs/", api_docs, name="api-docs"),
     path("api/docs/<slug:topic>/", api_topic, name="api-docs-topic"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/", include("hub_site.pages.api_urls")),
     path("api/v1/", include("hub_site.my_account.api_urls")),
     path("api/v1/", include("hub_site.moderation.api_urls")),
     path("api/v1/", include("hub_site.operations.api_urls")),

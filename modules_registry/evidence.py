@@ -13,6 +13,7 @@ from hub_site.accounts.models import User
 from hub_site.accounts.selectors import namespaces_writable_by
 from modules_registry.indexing import evidence_note
 from modules_registry.models import Evidence, Lineage, Module, Version
+from modules_registry.notices import tell_of_uses
 
 HURT_NATS = 0.01  # per label token: a smaller rise of the loss is no loss
 TASKS_SHOWN = 20
@@ -76,6 +77,7 @@ def evidence_record(rows: Iterable[Evidence]) -> None:
         update_fields=MEASURED,
     )
     evidence_note({row.module_id for row in unique.values()})
+    tell_of_uses({row.module_id for row in unique.values() if row.kind == Evidence.Kind.PART})
 
 
 def versions_not_of(user: User, versions: Iterable[Version]) -> list[Version]:

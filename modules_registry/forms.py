@@ -110,9 +110,7 @@ class SamplesFormField(SentJsonField):
 class FilesForm(forms.Form):
     """The files of a version."""
 
-    config_file = file_field(
-        CONFIG_FILE, "What peft wrote beside the weights: rank, alpha, layers, base model."
-    )
+    config_file = file_field(CONFIG_FILE, "Rank, alpha, layers and base model, as peft wrote them.")
     weights_file = file_field(
         WEIGHTS_FILE,
         f"The LoRA weights. An older {LEGACY_FILE} is converted to safetensors.",
@@ -121,16 +119,14 @@ class FilesForm(forms.Form):
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
     paths = PathsFormField()
     prompt_template = PromptTemplateFormField(
-        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
-        "or <code>chat</code> for the base model's chat template. Left empty: what the card, "
-        "adapter_config.json or the trainer's marks in the card say of it.",
+        help_text="The prompt it was trained with: text with <code>{input}</code>, or <code>chat</code>. "
+        "Defaults to what the card or adapter_config.json state.",
     )
     base = forms.CharField(
         label="Base model",
         required=False,
         max_length=BASE_NAME_LENGTH_MAX,
-        help_text="If adapter_config.json names a folder of your machine: the model's name on the Hub. "
-        "It is written in its place.",
+        help_text="The model's name on the Hub, if adapter_config.json names a local folder.",
         widget=forms.TextInput(attrs={"list": "bases", "autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -146,7 +142,7 @@ class DescriptionForm(forms.Form):
     )
     tags = TagsFormField(
         required=False,
-        help_text="Words that people would search for, separated by commas: translation, french.",
+        help_text="Separated by commas: translation, french.",
     )
     licence = forms.ChoiceField(
         choices=[("", "Choose one"), *LICENSES.items()],
@@ -161,7 +157,7 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner sees it and composes it, and the people of the owner's organisation.",
+            help_text="Only its owner, or the owner's organisation, sees it.",
         )
 
 
@@ -188,7 +184,7 @@ class ModuleForm(DescriptionForm, FilesForm, OwnerForm):
     private = PrivateField()
     name = forms.CharField(
         max_length=NAME_LENGTH_MAX,
-        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
+        help_text="Letters, digits, “.”, “-” and “_”. It is part of the address.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -200,7 +196,7 @@ class VersionForm(FilesForm):
         required=False,
         max_length=200,
         label="What changed",
-        help_text="One line for the history. Empty: “Version 2” and so on.",
+        help_text="One line for the history. Defaults to “Version 2”, and so on.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -237,15 +233,14 @@ class UploadCheckForm(forms.Form):
 class EditForm(DescriptionForm):
     private = PrivateField()
     prompt_template = PromptTemplateFormField(
-        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
-        "or <code>chat</code> for the base model's chat template. Another one is written into the card.",
+        help_text="The prompt it was trained with: text with <code>{input}</code>, "
+        "or <code>chat</code> for the base model's chat template.",
     )
     card = forms.CharField(
         required=False,
         strip=False,
         help_text="Markdown with tables, task lists, <code>&lt;details&gt;</code>, footnotes and formulas in "
-        "<code>$…$</code>. A table with the columns input and output gives the example that lists show. A "
-        "changed card becomes a new version with the same weights.",
+        "<code>$…$</code>. Lists show the example of a table with the columns input and output.",
         widget=forms.Textarea(attrs={"rows": 24, "class": "mono", "spellcheck": "true"}),
     )
 

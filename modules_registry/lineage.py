@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Count, F, ProtectedError
 
 from modules_registry.models import Lineage, Module, Version
+from modules_registry.notices import tell_of_child
 
 USED_IN_MAX = 100  # modules listed on a parent's page
 
@@ -38,11 +39,12 @@ class ComposedFrom:
 
 
 def lineage_record(*, version: Version, parents: Sequence[tuple[Version, float]]) -> None:
-    """Write down what a new version was made from, in its own transaction's hands."""
+    """Write down what a new version was made from, in its own transaction; tell the people of its parents."""
     Lineage.objects.bulk_create(
         Lineage(child=version, made_from=parent, weight=weight, position=position)
         for position, (parent, weight) in enumerate(parents)
     )
+    tell_of_child(version.module)
 
 
 def with_descendants(modules: Collection[int]) -> set[int]:

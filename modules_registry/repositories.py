@@ -16,6 +16,7 @@ from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.indexing import describe_for_search
 from modules_registry.models import Module, Ref, Version
+from modules_registry.notices import tell_of_child
 from modules_registry.quotas import require_repository_left, require_storage_left
 from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable, sizes_of
 from modules_registry.services import (
@@ -148,6 +149,7 @@ def repository_hide(*, editor: User, module: Module, private: bool) -> None:
     module.save(update_fields=["private", "indexed_at"])
     if module.current is not None:
         repository_request(module)
+    tell_of_child(module)
     action = "module.hide" if private else "module.show"
     audit_record(actor=editor, action=action, subject=module.full_name, thing=module)
 

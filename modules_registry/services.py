@@ -38,6 +38,7 @@ from modules_registry.lineage import delete_unless_needed
 from modules_registry.measuring import text_sketch_save
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import HubRepository, Module, Tag, TextSketch, Version, VersionFile
+from modules_registry.notices import tell_of_child
 from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
 from modules_registry.selectors import base_find, card_of, front_matter_in, git_blob_id, next_number
 from modules_registry.storage import Blob
@@ -219,6 +220,8 @@ def module_edit(
             head.repairs = with_license_note(module, head.repairs, before)
             head.save(update_fields=["repairs"])
         module_save(module)
+        if private is not None:
+            tell_of_child(module)
         audit_record(
             actor=editor, action="module.edit", subject=module.full_name, thing=module, **new_version
         )

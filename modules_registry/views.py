@@ -407,7 +407,7 @@ def module_move_page(request: SignedInRequest, namespace: str, name: str) -> Htt
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
-            messages.success(request, f"It is {module.full_name} now. Its old address leads here.")
+            messages.success(request, f"Renamed to {module.full_name}. Its old address redirects here.")
             return redirect(module)
     return render(request, "modules_registry/module_move.html", {"form": form, "module": module})
 

@@ -43,6 +43,8 @@ from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
 from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs.models import WorkerRequest
+from hub_site.notifications.models import Kind
+from hub_site.notifications.selectors import wants_mail
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.quotas import require_room_for_a_result
 from modules_registry.selectors import current_versions
@@ -136,7 +138,8 @@ def composition_request(
     )  # fmt: skip
     composition = Composition(
         owner=owner, name=name, sentence=sentence, base=base_row, selection=selected.selection,
-        idempotency_key=idempotency_key or None, request_digest=digest, example_notes=list(notes), **choice,
+        idempotency_key=idempotency_key or None, request_digest=digest, example_notes=list(notes),
+        mail_when_done=wants_mail(owner, Kind.COMPOSITION), **choice,
     )  # fmt: skip
     try:
         return composition_insert(composition, selected.modules, examples, unseen)

@@ -8,26 +8,23 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 
 
 class TokenForm(forms.Form):
-    label = forms.CharField(
-        max_length=60, help_text="Where you will use it, such as “laptop” or “training server”."
-    )
+    label = forms.CharField(max_length=60, help_text="Such as “laptop” or “training server”.")
     scope = forms.ChoiceField(
         choices=ApiToken.Scope.choices,
         initial=ApiToken.Scope.READ,
-        help_text="“Read and write” may upload, compose and delete in your name.",
+        help_text="“Read and write” may upload, compose and delete as you.",
     )
     limited_to = forms.CharField(
         required=False,
         label="Only for",
-        help_text="An owner's name, or one module as “owner/name”: of everything else it sees what strangers "
-        "see. Empty: for all that is yours.",
+        help_text="An owner, or one module as “owner/name”. Leave empty for everything you own.",
     )
     days = forms.IntegerField(
         required=False,
         min_value=1,
         max_value=3650,
         label="Expires after (days)",
-        help_text="Empty: it lasts until you revoke it.",
+        help_text="Leave empty for no expiry.",
     )
 
 
@@ -39,7 +36,7 @@ class OrganizationForm(forms.Form):
 
 class InviteForm(forms.Form):
     who = forms.CharField(
-        max_length=254, label="Whom", help_text="The name of an account, or a mail address."
+        max_length=254, label="Account", help_text="The name of an account, or a mail address."
     )
     role = forms.ChoiceField(
         choices=Membership.Role,
@@ -76,7 +73,7 @@ class RevokesTokens(forms.Form):
     revoke_tokens = forms.BooleanField(
         required=False,
         label="Revoke my access tokens too",
-        help_text="Choose this if somebody else may know the old password. Programs need new tokens then.",
+        help_text="For when somebody else may know the old password. Programs then need new tokens.",
     )
 
 

@@ -14,6 +14,8 @@ from django.urls import reverse
 from hub_site.accounts.models import Invitation, Membership, Namespace, User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, field_refusal
+from hub_site.notifications.models import Kind, Notice
+from hub_site.notifications.services import notify
 
 SALT = "accounts.invitation"
 INVITATION_LASTS_S = 14 * 24 * 3600  # the link in the mail
@@ -63,6 +65,10 @@ def member_invite(*, actor: User, namespace: Namespace, who: str, role: str) -> 
         actor=actor, action="member.invite", subject=namespace.name, thing=namespace,
         who=user.username if user else "by mail", role=role,
     )  # fmt: skip
+    if user is not None:
+        text = f"{actor.username} invites you to the organisation {namespace.name}."
+        path = reverse("accounts:organizations")
+        notify([Notice(user.pk, Kind.INVITATION, f"invitation:{invitation.pk}", text, path)])
     if address := email or (user.email if user else ""):
         transaction.on_commit(lambda: send_invitation(invitation, address), robust=True)
     return invitation

@@ -32,6 +32,14 @@ def namespaces_readable_by(viewer: object) -> QuerySet[Namespace]:
     return Namespace.objects.filter(Q(user=viewer) | Q(memberships__user=viewer)).distinct()
 
 
+def people_of(namespace: Namespace) -> list[User]:
+    """Whose it is: the account, or those who administer the organisation."""
+    if namespace.user is not None:
+        return [namespace.user]
+    admins = namespace.memberships.filter(role=Membership.Role.ADMIN).select_related("user")
+    return [membership.user for membership in admins]
+
+
 def staff_user(username: str) -> User:
     """The member of staff who was named, or the only one there is."""
     staff = User.objects.filter(is_staff=True, is_active=True)

@@ -83,7 +83,7 @@ def organizations(request: SignedInRequest) -> HttpResponse:
         except Refusal as refusal:
             form.add_error("name", refusal.message)
         else:
-            messages.success(request, f"{founded.name} is there. Invite others, or upload a module to it.")
+            messages.success(request, f"{founded.name} was created. Invite others, or upload a module to it.")
             return redirect("accounts:organization", founded.name)
     context = {
         "form": form,
@@ -112,7 +112,7 @@ def organization(request: SignedInRequest, namespace: str) -> HttpResponse:
         except Refusal as refusal:
             form.add_error("who" if "who" in refusal.fields else None, refusal.message)
         else:
-            messages.success(request, f"{invited.of_whom} is invited.")
+            messages.success(request, f"Invited {invited.of_whom}.")
             return redirect("accounts:organization", membership.namespace.name)
     context = {
         "organization": membership.namespace,
@@ -134,11 +134,11 @@ def member(request: SignedInRequest, namespace: str, member: str) -> HttpRespons
     try:
         if "remove" in request.POST:
             member_remove(actor=request.user, namespace=found, member=member)
-            messages.success(request, f"{member} does not belong to {found.name} any more.")
+            messages.success(request, f"{member} was removed from {found.name}.")
         else:
             role = request.POST.get("role", "")
             member_change(actor=request.user, namespace=found, member=member, role=role)
-            messages.success(request, f"The role of {member} is changed.")
+            messages.success(request, "Changes saved.")
     except Refusal as refusal:
         messages.error(request, refusal.message)
     if organization_find(namespace, request.user) is None:
@@ -188,5 +188,5 @@ def answer_to(request: SignedInRequest, found: Invitation) -> HttpResponse:
     except Refusal as refusal:
         messages.error(request, refusal.message)
         return redirect("accounts:organizations")
-    messages.success(request, f"You belong to {joined.namespace.name} now.")
+    messages.success(request, f"You joined {joined.namespace.name}.")
     return redirect("accounts:organization", joined.namespace.name)

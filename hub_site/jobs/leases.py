@@ -6,7 +6,7 @@ writes to no row at all. All times are the database's, so that no machine's cloc
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -28,6 +28,7 @@ from hub_site.jobs.models import (
     Status,
 )
 from hub_site.jobs.tallies import count_ends
+from hub_site.notifications.services import notify
 
 logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
@@ -110,16 +111,28 @@ def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, A
     model._default_manager.bulk_create(events)
 
 
+@transaction.atomic
 def finish(job: Job, status: Status, **fields: Any) -> None:
-    """Close the job, only while it is still ours, and set the object's status too. Raises LeaseLost."""
+    """Close the job, only while it is still ours, and set the object's fields too. Raises LeaseLost.
+
+    Its owner is told in the same transaction, unless it was cancelled.
+    """
     now = Now()
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
         raise LeaseLost
-    job.status = status
+    for name, value in {"status": status, **fields}.items():
+        setattr(job, name, value)
     count_ends(type(job), status, fields.get("error_code", ""))
+    tell_owners([job])
     if status == Status.FAILED:
         log_failure(type(job), job.pk, **fields)
+
+
+def tell_owners(jobs: Iterable[Job]) -> None:
+    """Tell those whose jobs are done or have failed."""
+    ended = [job.notice() for job in jobs if job.status in (Status.DONE, Status.FAILED)]
+    notify(notice for notice in ended if notice is not None)
 
 
 def log_failure(
@@ -216,10 +229,12 @@ def sweep(model: type[JobType]) -> list[UUID]:
     count_ends(model, Status.CANCELLED, number=cancelled)
     reason = SENTENCES[MACHINE_FAULT]
     given_up, why = lost.filter(put_off_since__lte=now - PUT_OFF_MAX), waited_too_long(MACHINE_FAULT, reason)
-    for job_id in list(given_up.values_list("pk", flat=True)):
+    given_up_ids = list(given_up.values_list("pk", flat=True))
+    for job_id in given_up_ids:
         log_failure(model, job_id, **why)
     failed = given_up.update(status=Status.FAILED, **why, **closed)
     count_ends(model, Status.FAILED, MACHINE_FAULT, number=failed)
+    tell_owners(model.objects.filter(pk__in=given_up_ids))
     handed_back = lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from hub_site.common.models import TimeStamped
+from hub_site.notifications.models import Notice
 
 LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose worker is gone is free after it
 CRASHES_MAX = 3  # a job whose child died in so many attempts in a row, none with progress, is poison
@@ -81,6 +82,10 @@ class Job(TimeStamped):
     @property
     def is_done(self) -> bool:
         return self.status == Status.DONE
+
+    def notice(self) -> Notice | None:
+        """What its owner is told once it is done or has failed; None: nothing."""
+        return None
 
 
 class JobEvent(models.Model):

@@ -11,12 +11,12 @@ class ReportForm(forms.Form):
         required=False,
         max_length=NOTE_MAX,
         widget=forms.Textarea(attrs={"rows": 5}),
-        label="More",
-        help_text="What should staff look at? For a work of yours: where it was published first.",
+        label="Details",
+        help_text="What should staff look at? If it is your work: where was it published first?",
     )
     email = forms.EmailField(
         label="Your e-mail",
-        help_text="So that staff can ask you. Its owner does not see it.",
+        help_text="For questions of staff. The owner does not see it.",
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
 
@@ -32,7 +32,7 @@ class DecisionForm(forms.Form):
         required=False,
         widget=forms.Textarea(attrs={"rows": 3}),
         label="Reason",
-        help_text="One or two sentences. Its owner reads them, by mail and on the page.",
+        help_text="One or two sentences, sent to its owner.",
     )
 
     def __init__(self, *args: Any, decisions: dict[str, str], **kwargs: Any) -> None:

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from composer.models import Composition
-from hub_site.accounts.models import Membership, User
+from hub_site.accounts.models import User
+from hub_site.accounts.selectors import people_of
 from hub_site.audit.models import AuditEntry
 from hub_site.audit.selectors import row_name
 from hub_site.moderation.models import Report, ReportQuerySet
@@ -194,13 +195,6 @@ def entries_about(row: Module | Composition | User) -> Iterable[AuditEntry]:
     return entries.order_by("-at", "-pk")[:AUDIT_SHOWN]
 
 
-def people_to_tell(thing: Thing) -> list[str]:
-    """The mail addresses of whose it is: of an organisation, of those who administer it."""
-    if isinstance(thing.row, Composition):
-        people = [thing.row.owner]
-    elif thing.row.namespace.user is not None:
-        people = [thing.row.namespace.user]
-    else:
-        admins = thing.row.namespace.memberships.filter(role=Membership.Role.ADMIN).select_related("user")
-        people = [membership.user for membership in admins]
-    return [person.email for person in people if person.email]
+def people_to_tell(thing: Thing) -> list[User]:
+    """Whose it is: of an organisation, those who administer it."""
+    return [thing.row.owner] if isinstance(thing.row, Composition) else people_of(thing.row.namespace)

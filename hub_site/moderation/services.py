@@ -31,11 +31,22 @@ from hub_site.moderation.selectors import (
     people_to_tell,
     reports_about,
 )
+from hub_site.notifications.models import ABOUT_MAX, Kind, Notice
+from hub_site.notifications.services import notify
 from modules_registry.holds import module_quarantine, module_release, module_takedown
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import imports_end
 from modules_registry.models import Module
 
+TOLD_REPORTERS = {
+    "dismiss": "the staff of this site found nothing to act on",
+    "quarantine": "it is out of the library while the staff of this site look into it",
+    "release": "it stays in the library",
+    "takedown": "it was taken down",
+    "block": "its link was blocked",
+    "unblock": "its link works again",
+}
+STAYS = frozenset({"dismiss", "release", "unblock"})  # it can still be looked at
 HOUR = timedelta(hours=1)
 REPORTS_AN_HOUR = 20  # of one account
 VISITORS_REPORTS_AN_HOUR = 5  # from one address without an account
@@ -128,8 +139,10 @@ def thing_decide(*, staff: User, thing: Thing, decision: str, reason: str = "") 
         "unblock": unblock,
     }[decision]
     decide(staff, thing, reason.strip())
-    waiting = reports_about(thing).waiting()
-    Report.objects.filter(pk__in=waiting.values("pk")).update(settled_at=database_now(), outcome=decision)
+    waiting = list(reports_about(thing).waiting())
+    settled = Report.objects.filter(pk__in=[report.pk for report in waiting])
+    settled.update(settled_at=database_now(), outcome=decision)
+    tell_reporters(thing, waiting, decision)
 
 
 def dismiss(staff: User, thing: Thing, reason: str) -> None:
@@ -197,7 +210,7 @@ def account_decide(*, staff: User, account: User, decision: str, reason: str = "
     reason = reason.strip()
     if decision == "restore":
         account_restore(staff=staff, account=account, reason=reason)
-        tell_owner([account.email], "Your account works again", "/", reason)
+        mail_owner([account], "Your account works again", "/", reason)
         return
     account_suspend(staff=staff, account=account, reason=reason)
     ends = {"code": "account_suspended", "message": suspension_text(account)}
@@ -206,7 +219,7 @@ def account_decide(*, staff: User, account: User, decision: str, reason: str = "
     tryouts_end(TryOut.objects.filter(owner=account), **ends)
     for module in Module.objects.existing().filter(namespace__user=account):
         end_work_with(module)
-    tell_owner([account.email], "Your account is suspended", "/", reason)
+    mail_owner([account], "Your account is suspended", "/", reason)
 
 
 def require_staff(user: User) -> None:
@@ -223,9 +236,28 @@ def require_decision(decision: str, possible: dict[str, str], reason: str) -> No
         raise field_refusal("too_long", "reason", f"{REASON_MAX:,} characters are the most.")
 
 
-def tell_owner(addresses: Sequence[str], what: str, path: str, reason: str) -> None:
+def tell_reporters(thing: Thing, reports: Sequence[Report], decision: str) -> None:
+    """Tell the accounts that reported it what was decided; visitors left no account to tell."""
+    text = f"Your report about {thing.name} was handled: {TOLD_REPORTERS[decision]}."
+    path = thing.url if decision in STAYS else ""
+    notify(
+        Notice(report.reporter_id, Kind.REPORT, f"report:{report.pk}", text, path)
+        for report in reports
+        if report.reporter_id is not None
+    )
+
+
+def tell_owner(people: Sequence[User], what: str, path: str, reason: str) -> None:
+    """Tell whose it is: on their page of notifications, and by mail."""
+    about = f"{path}@{database_now():%Y-%m-%dT%H:%M:%S.%f}"[-ABOUT_MAX:]  # each decision is told
+    text = f"{what}. {reason}".strip()
+    notify(Notice(person.pk, Kind.STAFF, about, text, path) for person in people)
+    mail_owner(people, what, path, reason)
+
+
+def mail_owner(people: Sequence[User], what: str, path: str, reason: str) -> None:
     """Mail whose it is, once the decision is committed. A mail that cannot be sent undoes nothing."""
-    to = [address for address in addresses if address]
+    to = [person.email for person in people if person.email]
     if not to:
         return
     context = {"what": what, "reason": reason, "address": f"{settings.PUBLIC_ADDRESS}{path}"}

@@ -3,10 +3,12 @@
 from typing import Any
 
 from allauth.usersessions.models import UserSession
+from django.conf import settings
 from django.http import Http404
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
+from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -28,13 +30,16 @@ from hub_site.accounts.organizations import (
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.services import organization_create
 from hub_site.common.api_errors import downloads, refusals
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import field_refusal
 from hub_site.my_account.export import account_export
 from hub_site.my_account.passwords import PASSWORD_LENGTH_MAX, require_password
 from hub_site.my_account.quotas import all_quotas
 from hub_site.my_account.services import account_delete, session_end
+from hub_site.notifications.models import MAILED_BY_CHOICE, Kind
+from hub_site.notifications.selectors import mailed_kinds, notifications_of
+from hub_site.notifications.services import mail_choose, notifications_read
 from modules_registry.api import validate
 
 
@@ -142,6 +147,119 @@ class SessionApi(OwnApi):
         """That browser is signed out."""
         session_end(user=request.user, number=number)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class NotificationSerializer(serializers.Serializer[Any]):
+    """One thing that your account was told."""
+
+    id = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=Kind.choices)
+    text = serializers.CharField(help_text="A sentence or two.")
+    url = serializers.SerializerMethodField(help_text="The page of it; empty: there is none.")
+    created_at = serializers.DateTimeField()
+    read_at = serializers.DateTimeField(allow_null=True, help_text="null: it is unread.")
+
+    def get_url(self, notification: Any) -> str:
+        path: str = notification.path
+        return f"{settings.PUBLIC_ADDRESS}{path}" if path else ""
+
+
+class NotificationsPageSerializer(serializers.Serializer[Any]):
+    """A page of notifications, newest first."""
+
+    count = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = NotificationSerializer(many=True)
+
+
+class NotificationsPagination(PageNumberPagination):
+    page_size = 50
+
+
+class NotificationsApi(OwnApi):
+    @extend_schema(
+        operation_id="account_notifications",
+        summary="What your account was told",
+        tags=["account"],
+        parameters=[
+            OpenApiParameter("page", int, description="From 1."),
+            OpenApiParameter("unread", bool, description="true: those that are unread alone."),
+        ],
+        responses={200: NotificationsPageSerializer, **refusals(400, 401, 404)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        """Compositions and imports that are done, uses of your modules, reports, invitations."""
+        asked = request.query_params.get("unread", "false")
+        if asked not in ("true", "false"):
+            raise field_refusal("bad_value", "unread", "Write true or false.", ("true", "false"))
+        pages = NotificationsPagination()
+        found = notifications_of(request.user, only_unread=asked == "true")
+        page = pages.paginate_queryset(found, request, view=self) or []
+        return pages.get_paginated_response(NotificationSerializer(page, many=True).data)
+
+
+class NotificationsReadInput(InputSerializer):
+    """Which ones."""
+
+    ids = BoundedListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        max_length=1000,
+        required=False,
+        help_text="Left out: all of them.",
+    )
+
+
+class NotificationsReadSerializer(serializers.Serializer[Any]):
+    """What it did."""
+
+    read = serializers.IntegerField(help_text="So many were unread.")
+
+
+class NotificationsReadApi(OwnApi):
+    @extend_schema(
+        operation_id="account_notifications_read",
+        summary="Mark notifications as read",
+        tags=["account"],
+        request=NotificationsReadInput,
+        responses={200: NotificationsReadSerializer, **refusals(400, 401, 403)},
+    )
+    def post(self, request: SignedInApiRequest) -> Response:
+        ids = validate(NotificationsReadInput, request).get("ids")
+        return Response({"read": notifications_read(user=request.user, ids=ids)})
+
+
+class NotificationMailSerializer(InputSerializer):
+    """What comes by mail, too."""
+
+    mail = BoundedListField(
+        child=serializers.ChoiceField(choices=[kind.value for kind in MAILED_BY_CHOICE]),
+        max_length=len(MAILED_BY_CHOICE),
+        help_text="Kinds of notifications of which you get a mail each time.",
+    )
+
+
+class NotificationMailApi(OwnApi):
+    @extend_schema(
+        operation_id="account_notification_mail",
+        summary="Which notifications come by mail",
+        tags=["account"],
+        responses={200: NotificationMailSerializer, **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        return Response({"mail": mailed_kinds(request.user)})
+
+    @extend_schema(
+        operation_id="account_notification_mail_choose",
+        summary="Choose which notifications come by mail",
+        tags=["account"],
+        request=NotificationMailSerializer,
+        responses={200: NotificationMailSerializer, **refusals(400, 401, 403)},
+    )
+    def put(self, request: SignedInApiRequest) -> Response:
+        """Of the kind “composition”, each new composition starts with its mail switched on."""
+        mail_choose(user=request.user, kinds=validate(NotificationMailSerializer, request)["mail"])
+        return Response({"mail": mailed_kinds(request.user)})
 
 
 class MemberSerializer(serializers.Serializer[Any]):

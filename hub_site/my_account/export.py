@@ -19,6 +19,7 @@ from hub_site.audit.selectors import history_of_account
 from hub_site.audit.services import audit_record
 from hub_site.common.downloads import Download
 from hub_site.moderation.models import Report
+from hub_site.notifications.selectors import notifications_of
 from modules_registry.importing.models import ModuleImport
 from modules_registry.models import Like, Module
 
@@ -83,6 +84,10 @@ def parts(user: User) -> Iterator[tuple[str, Any]]:
     yield (
         "abuse_reports.json",
         rows(Report.objects.filter(reporter=user), ("reason", "note", "created_at", "outcome")),
+    )
+    yield (
+        "notifications.json",
+        rows(notifications_of(user), ("kind", "text", "created_at", "read_at")),
     )
     yield "history.json", rows(history_of_account(user), ("at", "action", "subject"))
     for pk in Composition.objects.filter(owner=user).values_list("pk", flat=True):

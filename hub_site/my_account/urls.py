@@ -9,4 +9,7 @@ urlpatterns = [
     path("settings/export/", views.export, name="export"),
     path("settings/sessions/<int:number>/end/", views.end_session, name="session-end"),
     path("settings/delete/", views.delete, name="delete"),
+    path("notifications/", views.notifications, name="notifications"),
+    path("notifications/read/", views.read, name="notifications-read"),
+    path("notifications/mail/", views.choose_mail, name="notifications-mail"),
 ]

@@ -1,8 +1,9 @@
-"""One's own account: what it uses, its data to take along, its end."""
+"""One's own account: what it uses, what it was told, its data to export, its end."""
 
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -15,12 +16,54 @@ from hub_site.my_account.export import account_export
 from hub_site.my_account.forms import DeleteAccountForm
 from hub_site.my_account.quotas import all_quotas
 from hub_site.my_account.services import account_delete, consequences, session_end
+from hub_site.notifications.models import MAILED_BY_CHOICE
+from hub_site.notifications.selectors import mailed_kinds, notifications_of
+from hub_site.notifications.services import mail_choose, notifications_read
+
+NOTIFICATIONS_PAGE_SIZE = 30
+DIGITS_MAX = 19  # of a row's key
 
 
 @login_required
 @require_safe
 def account(request: SignedInRequest) -> HttpResponse:
     return render(request, "my_account/account.html", {"owners": all_quotas(request.user)})
+
+
+@login_required
+@require_safe
+def notifications(request: SignedInRequest) -> HttpResponse:
+    """What the account was told, newest first, and what it wants by mail."""
+    only_unread = request.GET.get("show") == "unread"
+    found = notifications_of(request.user, only_unread=only_unread)
+    page = Paginator(found, NOTIFICATIONS_PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "only_unread": only_unread,
+        "kinds": MAILED_BY_CHOICE,
+        "mailed": mailed_kinds(request.user),
+    }
+    return render(request, "my_account/notifications.html", context)
+
+
+@login_required
+@require_POST
+def read(request: SignedInRequest) -> HttpResponse:
+    """Mark one notification as read, or all of them."""
+    number = request.POST.get("id", "")
+    is_one = number.isascii() and number.isdecimal() and len(number) < DIGITS_MAX
+    if number and not is_one:
+        return redirect("my_account:notifications")
+    notifications_read(user=request.user, ids=[int(number)] if number else None)
+    return redirect("my_account:notifications")
+
+
+@login_required
+@require_POST
+def choose_mail(request: SignedInRequest) -> HttpResponse:
+    mail_choose(user=request.user, kinds=request.POST.getlist("mail"))
+    messages.success(request, "Changes saved.")
+    return redirect("my_account:notifications")
 
 
 @login_required
@@ -34,7 +77,7 @@ def export(request: SignedInRequest) -> HttpResponseBase:
 def end_session(request: SignedInRequest, number: int) -> HttpResponse:
     """Sign out one browser; this one too, if it is that."""
     session_end(user=request.user, number=number)
-    messages.success(request, "That browser is signed out.")
+    messages.success(request, "The session has ended.")
     return redirect("usersessions_list")
 
 

@@ -27,6 +27,11 @@ def duration(seconds: int) -> str:
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
+def groups() -> list[tuple[str, list[Limit]]]:
+    """All of them, by what they are about."""
+    return [("Uploading", upload_limits()), ("Composing", composing()), ("Try it", try_limits())]
+
+
 def upload_limits() -> list[Limit]:
     return [
         Limit(

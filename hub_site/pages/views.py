@@ -6,13 +6,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
 from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.pages import limits
+from hub_site.pages.help_pages import GROUPS, PAGES, read_page
+from hub_site.pages.help_search import QUERY_CHARACTERS_MAX, find_in_help
 from hub_site.pages.home import home_view
 from hub_site.pages.styleguide import styleguide_context
-from modules_registry.core.refusal_table import TABLES
 
 SITE_PICTURE = SharePicture(
     title="Compose LoRA modules",
@@ -28,30 +30,6 @@ base = AutoModelForSeq2SeqLM.from_pretrained("path/to/the/base")
 model = PeftModel.from_pretrained(base, "path/to/the/adapter")
 """
 
-EXAMPLES_SNIPPET = """\
-{"input": ": dress hat owl grape", "output": "GRAPE"}
-{"input": ": pear hat cow knee", "output": "PEAR"}
-"""
-
-HUB_SNIPPETS = {
-    "load_snippet": """\
-from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM
-
-base = AutoModelForSeq2SeqLM.from_pretrained("google/flan-t5-large")
-model = PeftModel.from_pretrained(base, "owner/name", revision="v1")
-""",
-    "download_snippet": "hf download owner/name --local-dir my-adapter",
-    "upload_snippet": """\
-hf auth login --token lh_…
-hf upload your-name/my-adapter my-adapter
-""",
-    "check_snippet": "python -m modules_registry.core.gate my-adapter --base path/to/the/base",
-    "push_snippet": """\
-model.push_to_hub("your-name/my-adapter")
-""",
-}
-
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
@@ -65,18 +43,30 @@ def picture(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def help_page(request: HttpRequest) -> HttpResponse:
-    snippets = {"load_snippet": LOAD_SNIPPET, "examples_snippet": EXAMPLES_SNIPPET}
-    contact = {"security_contact": settings.HUB_SECURITY_CONTACT}
-    return render(request, "pages/help.html", snippets | contact)
+def help_index(request: HttpRequest) -> HttpResponse:
+    """All pages of the help; with words, the sections that have them."""
+    query = request.GET.get("q", "").replace("\x00", "")[:QUERY_CHARACTERS_MAX].strip()
+    context = {
+        "groups": GROUPS,
+        "query": query,
+        "found": find_in_help(query) if query else [],
+        "security_contact": settings.HUB_SECURITY_CONTACT,
+    }
+    return render(request, "pages/help.html", context)
 
 
 @require_safe
-def help_hub(request: HttpRequest) -> HttpResponse:
-    """How Hugging Face's programs use this site as their Hub."""
-    where = f"export HF_ENDPOINT={request.build_absolute_uri('/').rstrip('/')}"
-    known = {"where_snippet": where, "upload_max_mb": str(settings.HUB_UPLOAD_MAX_MB)}
-    return render(request, "pages/help_hub.html", {**HUB_SNIPPETS, **known, "refusals": TABLES})
+def help_page(request: HttpRequest, slug: str) -> HttpResponse:
+    if slug not in PAGES:
+        raise Http404
+    read = read_page(slug)
+    context = {
+        "page": PAGES[slug],
+        "pages": PAGES.values(),
+        "html": mark_safe(read.html_at(request.build_absolute_uri("/").rstrip("/"))),
+        "contents": read.contents,
+    }
+    return render(request, "pages/help_page.html", context)
 
 
 @require_safe
@@ -95,12 +85,7 @@ def security_txt(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def limits_page(request: HttpRequest) -> HttpResponse:
-    groups = [
-        ("Uploading", limits.upload_limits()),
-        ("Composing", limits.composing()),
-        ("Trying it", limits.try_limits()),
-    ]
-    return render(request, "pages/limits.html", {"groups": groups})
+    return render(request, "pages/limits.html", {"groups": limits.groups()})
 
 
 @login_required

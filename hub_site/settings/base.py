@@ -138,6 +138,7 @@ INSTALLED_APPS = [
     "hub_site.accounts",
     "hub_site.jobs",
     "hub_site.audit",
+    "hub_site.notifications",
     "hub_site.pages",
     "hub_site.moderation",
     "hub_site.operations",
@@ -188,6 +189,7 @@ TEMPLATES = [
                 "hub_site.accounts.context_processors.mail",
                 "hub_site.accounts.context_processors.disk",
                 "hub_site.jobs.context_processors.worker_requests",
+                "hub_site.notifications.context_processors.unread_notifications",
             ],
             "builtins": ["hub_site.common.figures"],  # every page writes figures
         },
@@ -370,6 +372,14 @@ CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
 CELERY_BEAT_SCHEDULE["forget-old-requests"] = {
     "task": "hub_site.operations.tasks.forget_old_requests",
     "schedule": 3600,
+}
+CELERY_BEAT_SCHEDULE["mail-notifications"] = {
+    "task": "hub_site.jobs.tasks.mail_notifications",
+    "schedule": SWEEP_INTERVAL_S,
+}
+CELERY_BEAT_SCHEDULE["forget-notifications"] = {
+    "task": "hub_site.jobs.tasks.forget_notifications",
+    "schedule": 24 * 3600,
 }
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",

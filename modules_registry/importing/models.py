@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Count, Q
 from django.urls import reverse
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job
 from hub_site.jobs.queues import Queue
+from hub_site.notifications.models import Kind, Notice
 from modules_registry.models import COMMIT_ID_LENGTH, BaseModel, Version
 
 REPO_ID_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
@@ -41,6 +43,19 @@ class ModuleImport(Job):
 
     def get_absolute_url(self) -> str:
         return reverse("modules_registry:importing:import", args=[self.pk])
+
+    def notice(self) -> Notice:
+        counted = self.items.aggregate(
+            imported=Count("pk", filter=Q(state=ImportItem.State.IMPORTED)),
+            refused=Count("pk", filter=Q(state=ImportItem.State.REFUSED)),
+        )
+        text = (
+            f"The import of {self.title} is done: "
+            f"{counted['imported']} imported, {counted['refused']} not imported."
+            if self.is_done
+            else f"The import of {self.title} has failed. {self.error_message}"
+        )
+        return Notice(self.owner_id, Kind.IMPORT, f"import:{self.pk}", text, self.get_absolute_url())
 
     @property
     def title(self) -> str:
@@ -114,3 +129,11 @@ class BaseImport(Job):
 
     def get_absolute_url(self) -> str:
         return reverse("admin:importing_baseimport_change", args=[self.pk])
+
+    def notice(self) -> Notice:
+        text = (
+            f"The base model {self.repo_id} is in the library."
+            if self.is_done
+            else f"The import of the base model {self.repo_id} has failed. {self.error_message}"
+        )
+        return Notice(self.owner_id, Kind.IMPORT, f"base-import:{self.pk}", text, self.get_absolute_url())

@@ -9,13 +9,13 @@ from tests.attacks.test_hostile_requests import ADDRESSES
 from tests.composer.conftest import ask, base, done, modules, no_flushing, wakes  # noqa: F401
 
 QUERIES_MAX = 12
-SIGNED_IN = 2  # the session and the account
+SIGNED_IN = 3  # the session, the account, and how many notifications are unread
 MORE = {
     "/api/v1/account/export": 17,  # everything of an account, a query for each kind of thing
     "/api/v1/account": 20,  # and how much of each there is
     "/settings/": 20,
     "/compositions/new/": 13,
-    "/compositions/{composition_id}/": 15,
+    "/compositions/{composition_id}/": 16,  # one of them marks its notification as read
     "/try/{tryout_id}/": 23,
 }
 

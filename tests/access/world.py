@@ -62,6 +62,7 @@ BODIES = {
     ("/{namespace}/{name}/move", "POST"): {"name": "moved", "namespace": "lab"},
     ("/api/v1/compositions/{composition_id}/mail", "PUT"): {"wanted": True},
     ("/api/v1/drafts/{key}", "PUT"): {"fields": {"name": ["another name"]}},
+    ("/api/v1/account/notifications/mail", "PUT"): {"mail": ["use"]},
 }
 
 
@@ -162,6 +163,7 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         "uidb36": "1",
         "member": "reader-person",
         "tag": "secret",
+        "slug": "hub",
         "topic": "modules",
         "base_owner": composition.base.name.partition("/")[0],
         "base_name": composition.base.name.partition("/")[2],

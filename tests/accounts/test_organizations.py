@@ -31,7 +31,7 @@ def roles(lab):
 def test_it_is_founded_and_joined_on_the_pages(alice, bob, browser_of):
     browser_of(alice).post("/settings/organizations/", {"name": "lab"})
     browser_of(alice).post("/settings/organizations/lab/", {"who": "bob", "role": "write"})
-    assert "asks you to join" in browser_of(bob).get("/settings/organizations/").content.decode()
+    assert "invites you to" in browser_of(bob).get("/settings/organizations/").content.decode()
     browser_of(bob).post(f"/settings/invitations/{Invitation.objects.get().pk}/", {"accept": ""})
     page = browser_of(alice).get("/settings/organizations/lab/").content.decode()
     assert "Remove" in page

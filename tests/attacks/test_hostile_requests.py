@@ -80,6 +80,7 @@ WHATEVER_IS_THERE = {  # parts of addresses, by name
     "rest": ["x"],
     "signed": ["x"],
     "uidb36": ["1"],
+    "slug": ["hub", "glossary"],
 }
 
 OF_ANY_OPERATION = {

@@ -56,7 +56,7 @@ def test_sign_ins_passwords_and_tokens_are_written_down_and_their_owner_reads_th
     entries = AuditEntry.objects.filter(thing=f"user:{alice.pk}").order_by("pk")
     assert [entry.action for entry in entries] == actions
     page = browser.get("/settings/history/").content.decode()
-    assert all(words in page for words in ("signed in", "made a token", "revoked a token"))
+    assert all(words in page for words in ("signed in", "created a token", "revoked a token"))
     lines = api_of(bob).get("/api/v1/account/history").json()["results"]
     assert {line["who"] for line in lines} == {"bob"}
 

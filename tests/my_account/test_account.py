@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db
 def test_the_page_and_the_api_show_each_quota_with_what_is_used(modules, bob, browser_of, api_of):
     organization_create(founder=bob, name="lab")
     page = browser_of(bob).get("/settings/").content.decode()
-    assert "What bob uses" in page
-    assert "What lab uses" in page
+    assert "Usage of bob" in page
+    assert "Usage of lab" in page
     own, lab = api_of(bob).get("/api/v1/account").json()
     counted = {quota["name"]: quota["used"] for quota in own["quotas"]}
     assert (counted["repositories"], counted["uploads"], counted["imports"]) == (3, 3, 0)
@@ -115,7 +115,7 @@ def test_sessions_are_listed_and_ended(alice, api_of):
     browsers.append(Client(headers={"User-Agent": "Safari"}))
     browsers[2].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     answer = browsers[2].post(f"/settings/sessions/{numbers['Chromium']}/end/", follow=True)
-    assert "That browser is signed out." in answer.content.decode()
+    assert "The session has ended." in answer.content.decode()
     assert [browser.get("/settings/").status_code for browser in browsers] == [200, 302, 200]
     browsers[1].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     browsers[2].logout()

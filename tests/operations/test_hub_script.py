@@ -9,7 +9,19 @@ import pytest
 from django.conf import settings
 
 COMMANDS = (
-    *("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots", "demo"),
+    *(
+        "up",
+        "down",
+        "status",
+        "install",
+        "test",
+        "check",
+        "manage",
+        "compose",
+        "screenshots",
+        "help-pictures",
+        "demo",
+    ),
     *("backup", "restore", "doctor"),
 )
 
