@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0002_low_disk'),
+        ('jobs', '0003_shared_cache'),
     ]
 
     operations = [
