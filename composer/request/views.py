@@ -109,8 +109,8 @@ def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpRespo
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
     if wish == "ask_worker":
         ask_for_worker(request, form)
-    places = {"aside": "#held-out"} | dict.fromkeys((group, f"{group}_header"), f"#{group}-reading")
-    return redirect(f"{draft.get_absolute_url()}{places.get(wish, '')}")
+    place = "#held-out" if wish == "aside" else f"#{group}-reading" if group in LIMITS else ""
+    return redirect(f"{draft.get_absolute_url()}{place}")
 
 
 def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:

@@ -13,7 +13,7 @@ from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 from tests.composer.test_pages import page_of
-from tests.factories import make_base, make_module
+from tests.factories import config_file, make_base, make_module
 
 pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
@@ -27,7 +27,7 @@ def demo(db, tmp_path):
     owner = user_create(username="demo")
     name = demo_task(TASK).base
     make_base(tmp_path / "base", name=name)
-    make_module(owner, "fruit", base_model_name_or_path=name)
+    make_module(owner, "fruit", config_file=config_file(base_model_name_or_path=name))
     return owner
 
 

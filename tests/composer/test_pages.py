@@ -109,7 +109,7 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"rank": "small"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"rank": "-8"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"template": "Q:"}, "The template must contain {input}"),
-        ({"max_new_tokens": "0"}, "The longest answer is a whole number from 1"),
+        ({"max_new_tokens": "0"}, "The number of tokens is a whole number from 1"),
         ({"baselines": "some"}, "There is no choice “some” here."),
         ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
         ({"held_out_from": "task:nothing"}, "not there any more"),

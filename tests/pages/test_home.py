@@ -5,7 +5,8 @@ import pytest
 from composer.publish.services import composition_publish
 from modules_registry.popularity import module_like
 from modules_registry.services import module_edit
-from tests.composer.conftest import ask, base, done, modules, wakes  # noqa: F401
+from tests.composer.conftest import ask, base, modules, wakes  # noqa: F401
+from tests.composer.test_publishing import finished  # noqa: F401
 from tests.factories import make_module
 
 pytestmark = pytest.mark.usefixtures("wakes")
@@ -20,9 +21,9 @@ def home(client) -> str:
 
 
 @pytest.fixture
-def published(done, alice):  # noqa: F811
+def published(finished, alice):  # noqa: F811
     """A composition of Alice's that became a public module, with the module."""
-    composition = done()
+    composition = finished()
     module, _ = composition_publish(
         owner=alice,
         composition_id=composition.pk,
