@@ -134,7 +134,7 @@ def base_loss(report: Mapping[str, Any]) -> float | None:
 def score_of(report: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Right answers of a row to held-out examples, beside those of the base alone, as columns of Evidence."""
     percent = row_of(report, key).get("held_out_exact_match_percent")
-    if percent is None:
+    if percent is None or not report["n_held_out"]:
         return {}
     reference = row_of(report, "zero_shot").get("held_out_exact_match_percent")
     return {"score_percent": percent, "reference_percent": reference, "n_scored": report["n_held_out"]}

@@ -191,7 +191,8 @@ TEMPLATES = [
                 "hub_site.jobs.context_processors.worker_requests",
                 "hub_site.notifications.context_processors.unread_notifications",
             ],
-            "builtins": ["hub_site.common.figures"],  # every page writes figures
+            # Every page writes figures, and tells its address.
+            "builtins": ["hub_site.common.figures", "hub_site.common.site_address"],
         },
     }
 ]

@@ -408,12 +408,12 @@ def meta(page):
     return {name: " ".join(unescape(content).split()) for name, content in found}
 
 
-def test_pages_describe_themselves_to_other_programs(alice, base, client):
+def test_pages_describe_themselves_to_other_programs(alice, base, client, settings):
     make_module(alice, sentence='Says "oui" & <b>.')
     told = meta(text(client.get("/alice/french")))
     assert told["og:title"] == "alice/french"
     assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, licence: MIT')
-    assert told["og:image"] == "http://testserver/alice/french/picture.png"
+    assert told["og:image"] == f"{settings.PUBLIC_ADDRESS}/alice/french/picture.png"
     descriptions = {
         address: meta(text(client.get(address)))["og:description"]
         for address in ("/", "/modules/", f"/{base.name}", "/alice", "/tags/french/", "/modules/compare/")

@@ -242,6 +242,6 @@ def test_a_file_is_searched(alice, measured, client):
     nothing = text_of(client.get(f"{address}adapter_model.safetensors?q=nothing"))
     assert "0 have “nothing” in their name" in nothing
     lines = text_of(client.get(f"{address}adapter_config.json?q=r%22%3A"))
-    assert '"r": 2' in lines
+    assert "&quot;r&quot;: 2" in lines
     assert "lora_dropout" not in lines
     assert "1 line with" in lines
