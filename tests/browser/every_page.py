@@ -96,6 +96,7 @@ NO_PAGES = {
     "/.well-known/security.txt": "a text",
     "/accounts/login/code/confirm/": "leads elsewhere",
     "/accounts/password/set/": "leads elsewhere",
+    "/compositions/example/": "leads to the example report",
     "/compositions/new/modules/": "a part of the form",
     "/compositions/{composition_id}/adapter.zip": "a file",
     "/compositions/{composition_id}/adapters/{key}.zip": "a file",
