@@ -514,18 +514,17 @@ def modules_trending(count: int) -> list[Module]:
     return keyset_page(listed, ORDERS["trending"], "", count, name="trending", shown=with_shown_columns).rows
 
 
-def most_measured(base: str, viewer: object, count: int) -> list[Module]:
-    """The modules of a base with the most measured evidence first, then the most downloaded."""
+def modules_of_base(base: str, viewer: object, count: int) -> tuple[list[Module], Counted]:
+    """The modules of a base with the most measured evidence first, then the most downloaded; and how many
+    there are."""
     listed = read_search(ModuleFilters(base=base), viewer).matching(0)
     measured = listed.filter(has_evidence=True).annotate(n_measured=Count("evidence"))
     keys = list(measured.order_by("-n_measured", "-downloads", "-pk").values_list("pk", flat=True)[:count])
-    if len(keys) < count:
-        others = find_modules(
-            ModuleFilters(base=base, sort="downloads"), viewer, size=count, has_facets=False
-        )
-        keys += [module.pk for module in others.modules if module.pk not in keys][: count - len(keys)]
+    popular = first_keys(listed, ORDERS["downloads"], count) if len(keys) < count else []
+    keys += [key for key in popular if key not in keys][: count - len(keys)]
     found = {module.pk: module for module in with_shown_columns(Module.objects.filter(pk__in=keys))}
-    return [found[key] for key in keys if key in found]
+    counted = count_kept(listed, kept_as=("base", base, getattr(viewer, "pk", None)))
+    return [found[key] for key in keys if key in found], counted
 
 
 def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
@@ -546,12 +545,6 @@ def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
 def count_of_owner(owner: Namespace, viewer: object) -> int:
     """How many published modules of an owner the viewer may see."""
     return Module.objects.visible_to(viewer).published().filter(namespace=owner).count()
-
-
-def count_of_base(base: str, viewer: object) -> Counted:
-    """How many published modules of a base the viewer may see."""
-    listed = read_search(ModuleFilters(base=base), viewer).matching(0)
-    return count_kept(listed, kept_as=("base", base, getattr(viewer, "pk", None)))
 
 
 @dataclass(frozen=True)

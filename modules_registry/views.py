@@ -36,9 +36,8 @@ from modules_registry.catalog import (
     Facet,
     FoundModules,
     ModuleFilters,
-    count_of_base,
     find_modules,
-    most_measured,
+    modules_of_base,
     nearest_modules,
 )
 from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
@@ -289,12 +288,13 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     base = selectors.base_find(namespace, name)
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
+    modules, counted = modules_of_base(base.name, request.user, BASE_MODULES_COUNT)
     context = {
         "base": base,
         "files": base.files.all(),
         "layer_groups": layer_groups(base),
-        "count": count_of_base(base.name, request.user),
-        "modules": most_measured(base.name, request.user, BASE_MODULES_COUNT),
+        "count": counted,
+        "modules": modules,
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)

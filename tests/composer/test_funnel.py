@@ -127,7 +127,8 @@ def test_the_list_to_choose_from_says_how_many_it_leaves_out_and_finds_them(
 ):
     monkeypatch.setattr("composer.matching.compatibility.CHOICES_SHOWN_MAX", 2)
     found = modules_to_choose_from(base, alice, chosen=["bob/x3"])
-    assert [module.name for module in found.modules] == ["bob/x3", "bob/first", "bob/fruit"]
+    assert [module.name for module in found.picked] == ["bob/x3"]
+    assert [module.name for module in found.modules] == ["bob/first", "bob/fruit"]
     assert found.left_out_text == "3 more are not shown. Find them by a name or a word."
     searched = modules_to_choose_from(base, alice, "upper")
     assert [module.name for module in searched.modules] == ["bob/upper"]

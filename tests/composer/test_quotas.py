@@ -167,7 +167,7 @@ def test_the_form_says_it_beside_a_button_that_asks_staff(browser_of, alice, sta
     assert "Staff see your request for a worker" in answer.content.decode()
     assert 'value="Fruit"' in answer.content.decode()  # nothing that was typed is lost
     assert WorkerRequest.objects.get().has_cuda
-    assert "1 request for a worker" in browser_of(staff).get("/").content.decode()
+    assert "1 request for a kind of worker" in browser_of(staff).get("/").content.decode()
     assert "request for a worker" not in browser.get("/").content.decode()
 
 

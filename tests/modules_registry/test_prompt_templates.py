@@ -129,9 +129,9 @@ def test_the_form_and_the_api_take_a_template_with_its_line_break(client, alice,
 
 def test_a_module_without_a_known_template_asks_its_owner(client, alice, base):
     make_module(alice)
-    assert "Say it" not in client.get("/alice/french").content.decode()
+    assert "Add it" not in client.get("/alice/french").content.decode()
     client.force_login(alice)
-    assert "Say it" in client.get("/alice/french").content.decode()
+    assert "Add it" in client.get("/alice/french").content.decode()
 
 
 # --- the chat template of a base model ------------------------------------------
