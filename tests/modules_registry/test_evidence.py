@@ -74,7 +74,7 @@ def test_a_list_asks_twice_however_many_modules_there_are(module, bob, django_as
 
 def test_lists_and_the_module_s_page_tell_right_answers(module, client):
     evidence_record([alone(module, "plurals", 0.5), answers(module, 80.0), part(module, "a", 1.5)])
-    for address in ("/modules/", "/bob", "/modules/newest/"):
+    for address in ("/modules/", "/bob", "/tags/french/"):
         page = words_of(client.get(address))
         assert "80 % right on plurals (base alone 10 %) Helped in 1 of 1 composition" in page
     assert "80 % of 20" in words_of(client.get("/bob/fruit"))
