@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
@@ -101,7 +102,14 @@ def api_topic(request: HttpRequest, topic: str) -> HttpResponse:
     found = next((each for each in topics() if each.slug == topic), None)
     if found is None:
         raise Http404
-    return render(request, "pages/api_topic.html", {"topic": found, "topics": topics()})
+    context = {"topic": found, "topics": topics(), "operations": operations_html(found)}
+    return render(request, "pages/api_topic.html", context)
+
+
+@lru_cache(maxsize=64)
+def operations_html(topic: Topic) -> str:
+    """The operations of a topic, rendered once for all readers."""
+    return render_to_string("pages/_api_operations.html", {"operations": topic.operations})
 
 
 @cache

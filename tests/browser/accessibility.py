@@ -22,7 +22,7 @@ RUN = """async (tags) => {
 }"""
 
 
-# Text that is broken anywhere on purpose: names, hashes, code, and what people typed.
+# Broken anywhere on purpose: names, hashes, code, what people typed. A part of a file name is no word.
 BREAKS = ".mono, code, pre, kbd, .module__title, .num, textarea, .prose, .sample"
 BROKEN = """(breaks) => {
     const broken = [];
@@ -30,7 +30,7 @@ BROKEN = """(breaks) => {
     while (walker.nextNode()) {
         const node = walker.currentNode, parent = node.parentElement;
         if (!parent.checkVisibility({ checkOpacity: true }) || parent.closest(breaks)) continue;
-        for (const word of node.data.matchAll(/\\p{L}{2,}/gu)) {
+        for (const word of node.data.matchAll(/(?<![^\\s(“"])\\p{L}{2,}(?=[\\s,.;:!?)”"]|$)/gu)) {
             const range = document.createRange();
             range.setStart(node, word.index);
             range.setEnd(node, word.index + word[0].length);
