@@ -80,6 +80,7 @@ class FaultyHubHandler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(urlsplit(self.hub.behind).netloc, timeout=60)
         try:
             kept = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
+            kept["Accept-Encoding"] = "identity"  # a change is made to what was not compressed
             connection.request(self.command, self.path, self.body or None, kept)
             response = connection.getresponse()
             kept = {name: value for name, value in response.getheaders() if name.lower() not in HOP_BY_HOP}

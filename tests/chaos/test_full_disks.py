@@ -220,7 +220,8 @@ def test_a_mail_that_finds_the_disk_full_is_sent_once_there_is_space(
     settings.EMAIL_FILE_PATH.mkdir(exist_ok=True)
     alice.email = "alice@example.org"
     alice.save()
-    composition = done(mail_when_done=True)
+    composition = done()
+    type(composition).objects.filter(pk=composition.pk).update(mail_when_done=True)
     with small_disk(settings.EMAIL_FILE_PATH) as folder:
         filler = fill(folder)
         with pytest.raises(OSError, match="No space left"):
