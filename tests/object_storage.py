@@ -18,7 +18,7 @@ from modules_registry.storage import ObjectStoreSettings
 from modules_registry.storage.object_client import ObjectClient
 from tests.served_site import free_port
 
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 180
 KEY, SECRET = "hub-of-the-tests", "a-secret-of-the-tests"
 SERVERS = ("master", "volume", "filer", "s3")
 
