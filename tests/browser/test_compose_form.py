@@ -34,7 +34,7 @@ DROP = """(grid, [name, text]) => {
 def members(browser, hub):
     """One visitor for all of this module's tests: signed up once."""
     context = browser.new_context(base_url=hub.address, viewport={"width": 1440, "height": 900})
-    sign_up(context.new_page(), "paula")
+    sign_up(context.new_page(), "petra")
     yield context
     context.close()
 
