@@ -38,6 +38,7 @@ from modules_registry.keyset import (
     first_keys,
     keyset_page,
     read_cursor,
+    rows_in_order,
     write_cursor,
 )
 from modules_registry.models import FacetValue, Module, ModuleQuerySet
@@ -488,8 +489,7 @@ def ranked_page(
         )
         ranking = kept_rankings.get(kept_as, partial(ranking_of, search, matching, counted))
         keys = ranking[start : start + size + 1]
-        found = {module.pk: module for module in with_shown_columns(search.listed.filter(pk__in=keys))}
-        rows = [found[key] for key in keys if key in found]
+        rows = rows_in_order(with_shown_columns(search.listed), keys)
         has_more = len(keys) > size
     else:
         rows = list(with_shown_columns(ranked(matching, search))[start : start + size + 1])
@@ -522,9 +522,8 @@ def modules_of_base(base: str, viewer: object, count: int) -> tuple[list[Module]
     keys = list(measured.order_by("-n_measured", "-downloads", "-pk").values_list("pk", flat=True)[:count])
     popular = first_keys(listed, ORDERS["downloads"], count) if len(keys) < count else []
     keys += [key for key in popular if key not in keys][: count - len(keys)]
-    found = {module.pk: module for module in with_shown_columns(Module.objects.filter(pk__in=keys))}
     counted = count_kept(listed, kept_as=("base", base, getattr(viewer, "pk", None)))
-    return [found[key] for key in keys if key in found], counted
+    return rows_in_order(with_shown_columns(listed), keys), counted
 
 
 def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -86,9 +86,7 @@ def keyset_page(
     keys = keys[:size]
     if is_back:
         keys.reverse()
-    rows = shown(Module.objects.filter(pk__in=keys).annotate(sort_value=order.value))
-    by_key = {row.pk: row for row in rows}
-    listed = [by_key[key] for key in keys if key in by_key]
+    listed = rows_in_order(shown(Module.objects.annotate(sort_value=order.value)), keys)
     if not listed:
         return KeysetPage([], "", "")
     has_previous = has_more if is_back else place is not None
@@ -98,6 +96,12 @@ def keyset_page(
         cursor_at(listed[0], "previous", name) if has_previous else "",
         cursor_at(listed[-1], "next", name) if has_next else "",
     )
+
+
+def rows_in_order(shown: QuerySet[Module], keys: Sequence[int]) -> list[Module]:
+    """The rows with these keys, in their order; those that are gone are left out."""
+    by_key = {row.pk: row for row in shown.filter(pk__in=keys)}
+    return [by_key[key] for key in keys if key in by_key]
 
 
 def first_keys(
