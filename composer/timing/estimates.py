@@ -39,8 +39,8 @@ CALL_S = 0.0003  # of any example, however small the base
 PRUNED_SETS = 10  # smaller sets of modules that are scored
 REFIT_CANDIDATES = 150  # ten gradient steps of five fits
 EXPORTED_S = 0.05
-# What a stage takes of what it may at most, where fits and trainings end when nothing falls any more:
-# benchmarks/results/estimates.json has what was measured.
+# What a stage takes of what it may at most, where fits and trainings end when nothing falls any more: the
+# middle of thirteen compositions on bases of 1, 60 and 135 million parameters, on two cores.
 USUAL_SHARES = {
     LOAD.name: 1.0,
     SCREEN.name: 1.5,
@@ -335,10 +335,7 @@ def seconds_from_size(base: BaseModel, method: str, workload: Amounts, slowness:
     candidate = slowness * candidate_s(base, method, workload)
     fitted = work_that_fits(base, method, workload.budget, candidate_s=candidate)
     trained = training_passes(workload, fitted, base.parameters) * workload.n_shots * passed
-    answering = 1 + len(baselines_of(workload.baselines))
-    answered = (
-        answering * (workload.n_held_out + workload.n_shots) * slowness * answer_s(base, workload.tokens)
-    )
+    answered = answers(workload) * slowness * answer_s(base, workload.tokens)
     searched = most_scored(search_of(method, workload.search), workload.budget) * candidate
     length = workload.tokens / TOKENS_OF_EXAMPLE
     return {
