@@ -9,8 +9,8 @@ from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
+    HELD_AGAINST,
     LUCK_LEVEL,
-    RIVALS,
     SURE_LEFT_OUT,
     TUNED,
     WITH_EXAMPLES,
@@ -204,12 +204,12 @@ def compared_keys(report: Mapping[str, Any], measure: Measure) -> tuple[str, str
     """The row that the verdict is about, and the row that it is held against."""
     decision, rows = report["verdict"]["decision"], rows_by_key(report)
     if decision == "unsure":
-        return report["verdict"]["advised"], best_rival(rows, measure)
+        return report["verdict"]["advised"], max(others_known(rows, measure), key=measure.points_in(rows))
     if decision in ADVISED and decision != "use":
         return ADVISED[decision], "composed"
     known = [key for key in BASELINE_NAMES if measure.knows(rows, key)]
-    rivals = [key for key in known if key in RIVALS]
-    held_against = rivals if decision == "use" and rivals else known
+    others = others_known(rows, measure)
+    held_against = others if decision == "use" and others else known
     return "composed", max(held_against, key=measure.points_in(rows))
 
 
@@ -296,10 +296,9 @@ def unsure_words(form: str) -> str:
     return f"{name[0].upper()}{name[1:]} leads, but so few examples cannot tell that from luck."
 
 
-def best_rival(rows: Mapping[str, BaselineRow], measure: Measure) -> str:
-    """The best of the rows that a form of the composition is held against, by a figure that is known."""
-    known = (key for key in BASELINE_NAMES if key in RIVALS and measure.knows(rows, key))
-    return max(known, key=measure.points_in(rows))
+def others_known(rows: Mapping[str, BaselineRow], measure: Measure) -> list[str]:
+    """The rows that a form of the composition is held against, of which the figure is known."""
+    return [key for key in BASELINE_NAMES if key in HELD_AGAINST and measure.knows(rows, key)]
 
 
 def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db.models import F
 
-from composer.core.spec.verdict_rule import RIVALS
 from composer.models import Composition
+from composer.report.verdict import HELD_OUT, others_known, rows_by_key
 from composer.selectors import USEFUL
 from composer.share.example import example_links
 from hub_site.jobs.models import Status
@@ -109,19 +109,19 @@ def figure_of(baselines: Sequence[Mapping[str, Any]], n: int) -> Figure | None:
         baselines: the rows of report.json.
         n: held-out examples.
     """
-    percents = {row["key"]: row["held_out_exact_match_percent"] for row in baselines}
-    labels = {row["key"]: row["label"] for row in baselines}
-    bounds = next((row["interval_percent"] for row in baselines if row["key"] == OURS), None)
-    others = [key for key in RIVALS if percents.get(key) is not None]
-    if percents.get(OURS) is None or bounds is None or not others:
+    rows = rows_by_key({"baselines": baselines})
+    others = others_known(rows, HELD_OUT)
+    if not HELD_OUT.knows(rows, OURS) or not rows[OURS]["interval_percent"] or not others:
         return None
-    best = max(others, key=lambda key: percents[key])
+    percents = HELD_OUT.points_in(rows)
+    best = max(others, key=percents)
+    low, high = rows[OURS]["interval_percent"]
     return Figure(
-        percent=percents[OURS],
-        low=bounds[0],
-        high=bounds[1],
+        percent=percents(OURS),
+        low=low,
+        high=high,
         n=n,
-        against=percents[best],
-        against_label=labels[best],
-        base_percent=percents.get(BASE_ALONE),
+        against=percents(best),
+        against_label=rows[best]["label"],
+        base_percent=percents(BASE_ALONE) if HELD_OUT.knows(rows, BASE_ALONE) else None,
     )

@@ -17,8 +17,8 @@ from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
+    HELD_AGAINST,
     LUCK_LEVEL,
-    RIVALS,
     SURE_LEFT_OUT,
     TUNED,
     WITH_EXAMPLES,
@@ -181,7 +181,7 @@ def verdict_without_sure_lead(
     forms = [key for key in FORM_NAMES if key in points]
     most = max(points[key] for key in forms)
     form = next(key for key in forms if points[key] >= most - ABOUT_AS_WELL_POINTS)
-    other = max((key for key in baselines if key in RIVALS), key=lambda key: points[key])
+    other = max((key for key in baselines if key in HELD_AGAINST), key=lambda key: points[key])
     lead = points[form] - points[other]
     form_helps, other_helps = (key != "zero_shot" and is_ahead(key, "zero_shot") for key in (form, other))
     if not (form_helps or other_helps):

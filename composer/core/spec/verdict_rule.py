@@ -22,7 +22,7 @@ WITH_EXAMPLES = "composed_in_context"
 TUNED = "tuned"
 # Rows that the best form of the composition is held against. The uniform average is one of them: it is
 # a composition, but needs no search.
-RIVALS = frozenset(BASELINE_NAMES) - {WITH_EXAMPLES, TUNED}
+HELD_AGAINST = frozenset(BASELINE_NAMES) - {WITH_EXAMPLES, TUNED}
 
 ABOUT_AS_WELL_POINTS = 5  # in percent; who leads by more does not do about as well, even if it may be luck
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count
