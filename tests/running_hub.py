@@ -33,6 +33,7 @@ class Hub:
             "HUB_DATA": str(self.folder.root),
             "HF_ENDPOINT": f"http://127.0.0.1:{self.port}",
             "HF_TOKEN": "hf_of_the_operator",
+            "HUB_SIGNUPS_AN_HOUR": "1000",  # the tests of one run share a site
             "HUB_EXAMPLE_REPORT": "no",  # it would compute beside what a test watches
         }
         self.output = root / "output"

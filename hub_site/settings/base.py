@@ -76,6 +76,8 @@ HUB_DISK_SPARE_MB = env_int("HUB_DISK_SPARE_MB", 500, least=0)
 HUB_STORAGE_OF_OWNER_MB = env_int("HUB_STORAGE_OF_OWNER_MB", 50_000)
 HUB_REPOSITORIES_OF_OWNER = env_int("HUB_REPOSITORIES_OF_OWNER", 5000)
 HUB_UPLOADS_AN_HOUR = env_int("HUB_UPLOADS_AN_HOUR", 600)
+# A class, or an office, is behind one address.
+HUB_SIGNUPS_AN_HOUR = env_int("HUB_SIGNUPS_AN_HOUR", 20, least=1)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 # One address may hold open so many connections: an office is behind one, a browser opens six. 0: any number.
 HUB_CONNECTIONS_OF_ADDRESS_MAX = env_int("HUB_CONNECTIONS_OF_ADDRESS_MAX", 200)
@@ -271,7 +273,7 @@ ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_RATE_LIMITS: dict[str, str] | bool = {
     "login_failed": "10/5m/ip,5/5m/key",
     "reauthenticate": "10/m/user",  # passwords tried to confirm something
-    "signup": "20/h/ip",
+    "signup": f"{HUB_SIGNUPS_AN_HOUR}/h/ip",
     "reset_password": "20/h/ip,5/h/key",
 }
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = HUB_PUBLIC_URL.scheme
