@@ -71,6 +71,7 @@ PAGES = [
     page("tag", "/tags/demo/"),
     page("compare", "/modules/compare/?id=demo/french&id=demo/animal"),
     page("find", "/find/"),
+    page("compose form", "/compositions/new/"),
     page("help", "/help/"),
     page("hub", "/help/hub/"),
     page("limits", "/limits/"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from django.contrib.humanize.templatetags.humanize import ordinal
 from django.db import connection
 from django.db.models import QuerySet
 
@@ -47,13 +48,14 @@ class RankedModule:
     fit: FittingModule
     similarity: float  # from 0 to 1, of its words to the task's
     shared: tuple[str, ...]  # words it has in common with the task, the rarest first
-    nats: float | None  # its mean loss alone on these very examples; None: not tried yet
+    nats: float | None  # a whole answer, its mean loss alone on these very examples; None: not tried yet
     size_bytes: int = 0
+    tried_place: int | None = None  # 1: the lowest loss of those that were tried
 
     @property
     def reason(self) -> str:
-        if self.nats is not None:
-            return f"tried alone: {self.nats:.1f} nats for a whole answer"
+        if self.tried_place is not None:
+            return f"tried alone on your examples: {ordinal(self.tried_place)}"
         if self.shared:
             return f"shares your words: {', '.join(self.shared)}"
         return "shares words that many modules have" if self.similarity else ""
@@ -92,6 +94,7 @@ def rank_fitting(
         match.module_id: match
         for match in match_words(fitting.base, fitting.candidates, words_of(text), limit)
     }
+    places = {module: n for n, module in enumerate(sorted(nats, key=nats.__getitem__), start=1)}
     rows = list(fitting.candidates.filter(weights_sha256__in=nats)) if nats else []
     tried = {row.pk for row in rows}
     rows += list(fitting.candidates.filter(pk__in=matches.keys() - tried)) if matches else []
@@ -106,6 +109,7 @@ def rank_fitting(
             shared=matches[row.pk].shared[:SHARED_SHOWN_MAX] if row.pk in matches else (),
             nats=nats.get(row.weights_sha256),
             size_bytes=row.size_bytes,
+            tried_place=places.get(row.weights_sha256),
         )
         for row in rows
     ]

@@ -271,7 +271,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     nats = serializers.FloatField(
         source="ranked.nats",
         allow_null=True,
-        help_text="Its mean loss alone on these very examples, if it was tried on them before.",
+        help_text="Its mean loss alone on these very examples, in nats an answer, if it was tried on them.",
     )
     likeness = serializers.FloatField(
         source="ranked.similarity", help_text="From 0 to 1, of its words to the task's."

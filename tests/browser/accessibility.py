@@ -106,7 +106,7 @@ def require_whole(page: Page) -> None:
 
 def require_reachable_by_keyboard(page: Page) -> None:
     """Go through the page by Tab: fail where something is left out, traps the focus, or does not show it."""
-    show_what_comes_later(page)
+    expect(page.locator(".module__later, .htmx-request")).to_have_count(0)  # what comes takes a link's place
     stops = page.evaluate(NUMBER_STOPS)
     reached: set[int] = set()
     for _ in range(len(stops) + STOPS_BESIDE):
@@ -121,10 +121,3 @@ def require_reachable_by_keyboard(page: Page) -> None:
             break
     missed = [html for number, html in enumerate(stops) if number not in reached]
     assert missed == [], f"{page.url}: not reached by Tab: {missed}"
-
-
-def show_what_comes_later(page: Page) -> None:
-    """Scroll to the end and back: parts that are fetched when they come into view take the place of links."""
-    page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    expect(page.locator(".module__later, .htmx-request")).to_have_count(0)
-    page.evaluate("scrollTo(0, 0)")

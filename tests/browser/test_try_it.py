@@ -146,7 +146,7 @@ def test_one_question_too_many_is_said_once_and_the_one_that_waits_is_still_answ
             ask(demo, words)
             expect(said).to_have_count(1)
             expect(said).to_contain_text("Ask this one when one of them is answered.")
-        expect(demo.locator("#try-answer")).to_contain_text("Busy: 2 questions before yours.")
+        expect(demo.locator("#try-answer")).to_contain_text("2 ahead in queue.")
         require_accessible(demo)
     expect_answer(demo, "SHIRT", "shirt")
     expect(said).to_have_count(0)
@@ -162,7 +162,7 @@ def test_two_people_at_once_are_told_who_is_first(demo: Page, hub: Hub, browser:
             ask(demo, ": sock")
             expect(demo.get_by_text("Answering…")).to_be_visible()
             ask(second, ": shirt")
-            expect(second.get_by_text("Busy: 1 question before yours.")).to_be_visible()
+            expect(second.get_by_text("1 ahead in queue.")).to_be_visible()
         expect_answer(second, "SHIRT", "shirt")
         expect_answer(demo, "SOCK", "sock")
 

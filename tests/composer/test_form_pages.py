@@ -245,6 +245,10 @@ def test_what_was_measured_on_these_examples_goes_before_words(base, modules, al
     ranked = rank_modules(base, "auto", "fruit", SHOTS, owner=alice)
     assert [candidate.fit.name for candidate in ranked] == ["bob/upper", "bob/first", "bob/fruit"]
     assert ranked[0].nats == 1.0
+    assert [candidate.reason for candidate in ranked[:2]] == [
+        "tried alone on your examples: 1st",
+        "tried alone on your examples: 2nd",
+    ]
     other = [Example("never", "measured")]
     assert rank_modules(base, "auto", "fruit", [*SHOTS, *other], owner=alice)[0].fit.name == "bob/fruit"
     for stranger in (bob, None):  # who guesses the examples is not told that somebody has them
