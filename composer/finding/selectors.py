@@ -1,6 +1,8 @@
 """Searches by examples, and what a page shows of one. Reads only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +26,7 @@ class FoundModule:
     loss_nats: float | None  # per label token, on all examples
     drop_nats: float | None  # below the base alone
     answer: str | None  # to the first example
+    same_weights: tuple[str, ...] = ()  # names of others that have the same weights
 
     @property
     def is_measured(self) -> bool:
@@ -73,14 +76,23 @@ def ahead_of(search: ExampleSearch) -> int:
 def found_modules(search: ExampleSearch, viewer: object) -> list[FoundModule]:
     """The best first: by loss where all examples were measured, then by loss on the longest, then by words.
 
-    Without those that the viewer may not see any more.
+    Without those that the viewer may not see any more. Modules with the same weights are one entry.
     """
     n_shots = len(search.examples)
-    rows = sorted(search.modules, key=lambda row: order_of(row, n_shots))[:SHOWN_MAX]
-    found = Module.objects.visible_to(viewer).filter(current__in=[row["version"] for row in rows])
-    sentences = dict(found.values_list("current", "sentence"))
+    visible = Module.objects.visible_to(viewer).filter(current__in=[row["version"] for row in search.modules])
+    told = {
+        version: (sentence, weights)
+        for version, sentence, weights in visible.values_list(
+            "current", "sentence", "current__weights_sha256"
+        )
+    }
+    rows = [row for row in search.modules if row["version"] in told]
+    by_weights: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: order_of(row, n_shots)):
+        by_weights.setdefault(told[row["version"]][1], []).append(row)
     return [
-        found_module(row, sentences[row["version"]], search) for row in rows if row["version"] in sentences
+        found_module(first, told[first["version"]][0], search, [copy["name"] for copy in copies])
+        for first, *copies in islice(by_weights.values(), SHOWN_MAX)
     ]
 
 
@@ -90,7 +102,9 @@ def order_of(row: dict[str, Any], n_shots: int) -> tuple[bool, bool, float]:
     return row.get("n_shots") != n_shots, loss is None, loss or 0.0
 
 
-def found_module(row: dict[str, Any], sentence: str, search: ExampleSearch) -> FoundModule:
+def found_module(
+    row: dict[str, Any], sentence: str, search: ExampleSearch, copies: Sequence[str]
+) -> FoundModule:
     loss = row.get("loss_nats") if row.get("n_shots") == len(search.examples) else None
     base = search.base_loss_nats
     return FoundModule(
@@ -100,4 +114,5 @@ def found_module(row: dict[str, Any], sentence: str, search: ExampleSearch) -> F
         loss_nats=loss,
         drop_nats=None if loss is None or base is None else base - loss,
         answer=row.get("answer"),
+        same_weights=tuple(copies),
     )

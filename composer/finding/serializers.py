@@ -42,6 +42,9 @@ class FoundModuleSerializer(serializers.Serializer[Any]):
     )
     drop_nats = serializers.FloatField(allow_null=True, help_text="How far below the base alone.")
     answer = serializers.CharField(allow_null=True, help_text="To the first example; of the best ten.")
+    same_weights = serializers.ListField(
+        child=serializers.CharField(), help_text="Names of other modules that have the same weights."
+    )
 
 
 class ExampleSearchSerializer(serializers.ModelSerializer[ExampleSearch]):

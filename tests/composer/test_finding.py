@@ -84,6 +84,17 @@ def test_a_module_that_was_hidden_meanwhile_is_not_shown(search, alice, bob):
     assert "bob/upper" in {module.name for module in found_modules(done, bob)}
 
 
+def test_modules_with_the_same_weights_are_one_entry(search, alice, bob):
+    weights = Version.objects.get(module__name="upper").weights_sha256
+    Version.objects.filter(module__name="first").update(weights_sha256=weights)
+    done = measured(search, {"bob/upper": (0.5, 3), "bob/first": (0.5, 3), "bob/fruit": (0.7, 3)})
+    found = [(module.name, module.same_weights) for module in found_modules(done, alice)]
+    assert sorted(found[0][:1] + found[0][1]) == ["bob/first", "bob/upper"]
+    assert found[1] == ("bob/fruit", ())
+    Module.objects.filter(name=found[0][0].partition("/")[2]).update(private=True)
+    assert found_modules(done, alice)[0].same_weights == ()  # the one that is left
+
+
 def test_losses_stay_with_who_measured_them_and_a_visitor_s_with_nobody(search, demo_base, monkeypatch):
     told = {"event": "screened", "context": "c", "module": "m",
             "nats": {example_sha256(SHOTS[0]): 1.0, example_sha256(SHOTS[1]): 2.0}}  # fmt: skip
