@@ -32,11 +32,12 @@ class FindApi(OwnerApi):
         """
         asked = FindSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        search = example_search_ask(requester=Requester(request.user), **asked.validated_data)
+        requester = Requester(request.user)
+        search = example_search_ask(requester=requester, **asked.validated_data)
         search.refresh_from_db()
-        address = {"Location": f"/api/v1/find/{search.pk}"}
+        headers = {"Location": f"/api/v1/find/{search.pk}", **selectors.searches_quota(requester).headers}
         body = ExampleSearchSerializer(search).data
-        return Response(body, status=status.HTTP_202_ACCEPTED, headers=address)
+        return Response(body, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
 class SearchApi(OwnerApi):

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from composer.models import ExampleSearch
-from composer.playground.selectors import Requester
+from composer.playground.selectors import Requester, minute_quota
+from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status
 from modules_registry.demo_worlds import SMALL, demo_world
 from modules_registry.models import BaseModel, Module
@@ -64,6 +65,11 @@ def searches_of(requester: Requester) -> Any:
     if requester.user is not None:
         return ExampleSearch.objects.filter(owner=requester.user)
     return ExampleSearch.objects.filter(owner=None, address_hash=requester.address_hash)
+
+
+def searches_quota(requester: Requester) -> Quota:
+    """How often this asker may search within a minute."""
+    return minute_quota(requester, searches_of(requester), "searches", "Searches by examples, in a minute")
 
 
 def ahead_of(search: ExampleSearch) -> int:

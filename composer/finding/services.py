@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
 
 from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
-from composer.finding.selectors import EXAMPLES_MAX, bases_for, demo_base_name, searches_of
+from composer.finding.selectors import EXAMPLES_MAX, bases_for, demo_base_name, searches_of, searches_quota
 from composer.matching.compatibility import find_fitting
 from composer.matching.ranking import most_found, rank_fitting
 from composer.matching.workers import needs_of, require_worker
 from composer.models import SENTENCE_MAX, ExampleSearch
 from composer.playground.selectors import Requester
-from composer.playground.services import MINUTE, require_may_ask
+from composer.playground.services import require_may_ask
 from composer.run.tasks import wake_worker
 from composer.task.examples import NO_EXAMPLES
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
@@ -103,12 +101,13 @@ def require_not_too_many(requester: Requester) -> None:
             f"{UNFINISHED_MAX} of your searches are not finished, the most at once. Wait for one to end."
         )
         raise Refusal("too_many_running", message, status=429, retry_after_s=RETRY_S)
-    most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
-    if asked.filter(created_at__gt=Now() - MINUTE).count() >= most:
+    quota = searches_quota(requester)
+    if quota.is_used_up:
+        times = count_noun(quota.most, "time")
         message = (
-            f"You have searched {count_noun(most, 'time')} within a minute, the most here. Wait a moment."
+            f"You have searched {times} within a minute, the most here. Search again in {quota.resets_s} s."
         )
-        raise Refusal("too_often", message, status=429, retry_after_s=round(MINUTE.total_seconds()))
+        raise Refusal("too_often", message, status=429, retry_after_s=quota.resets_s)
     if ExampleSearch.objects.filter(status=Status.QUEUED).count() >= WAITING_MAX:
         message = f"Busy: {WAITING_MAX} searches wait already. Search again in {RETRY_S} seconds."
         raise Refusal("busy", message, status=503, retry_after_s=RETRY_S)

@@ -38,11 +38,12 @@ class TryingApi(APIView):
             raise Http404
         question = QuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
-        tryout = tryout_ask(requester=Requester(request.user), target=target, **question.validated_data)
+        requester = Requester(request.user)
+        tryout = tryout_ask(requester=requester, target=target, **question.validated_data)
         tryout_wait(tryout, seconds=WAIT_S)
         code = status.HTTP_200_OK if tryout.is_finished else status.HTTP_202_ACCEPTED
-        address = {"Location": f"/api/v1/tryouts/{tryout.pk}"}
-        return Response(TryOutSerializer(tryout).data, status=code, headers=address)
+        headers = {"Location": f"/api/v1/tryouts/{tryout.pk}", **selectors.tries_quota(requester).headers}
+        return Response(TryOutSerializer(tryout).data, status=code, headers=headers)
 
 
 class ModuleTryApi(TryingApi):

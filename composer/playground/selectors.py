@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.conf import settings
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -18,11 +19,13 @@ from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.selectors import composition_find, result_files, withheld_because
 from hub_site.accounts.models import User
 from hub_site.common.clock import database_now
+from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
 from modules_registry.core.cards import Card
 from modules_registry.models import BaseModel, Version
 
+MINUTE = timedelta(minutes=1)
 EXAMPLES_MAX = 4
 EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
 PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
@@ -179,6 +182,21 @@ def tryouts_of(requester: Requester) -> TryOutQuerySet:
     if requester.user is not None:
         return TryOut.objects.filter(owner=requester.user)
     return TryOut.objects.filter(owner=None, address_hash=requester.address_hash)
+
+
+def tries_quota(requester: Requester) -> Quota:
+    """How often this asker may try something within a minute."""
+    return minute_quota(requester, tryouts_of(requester), "tries", "Questions to modules, in a minute")
+
+
+def minute_quota(requester: Requester, asked: QuerySet[Any], name: str, label: str) -> Quota:
+    """A limit of what this asker asks within a minute, of rows that have `created_at`."""
+    most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
+    now = database_now()
+    recent = asked.filter(created_at__gt=now - MINUTE).order_by("-created_at")
+    times = list(recent.values_list("created_at", flat=True)[:most])
+    resets_s = max(1, round((times[-1] + MINUTE - now).total_seconds())) if times else 0
+    return Quota(name, label, len(times), most, window_s=round(MINUTE.total_seconds()), resets_s=resets_s)
 
 
 def in_line() -> int:

@@ -1,7 +1,6 @@
 """Asking a module or a composition something, and looking for the answer."""
 
 import time
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -13,7 +12,6 @@ from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
-from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
@@ -23,7 +21,6 @@ INPUT_CHARACTERS_MAX = 4000  # before anything is tokenised: a prompt of 4 MB ta
 TEMPLATE_CHARACTERS_MAX = 2000
 MAX_NEW_TOKENS, MAX_NEW_TOKENS_LIMIT = 64, 256
 UNFINISHED_MAX = 3  # of one asker
-MINUTE = timedelta(minutes=1)
 LOOK_EVERY_S = 0.04
 ASKING_LOCK = 0x7279  # any number that no other advisory lock has
 BUSY_RETRY_S = 10
@@ -163,16 +160,14 @@ def require_not_too_often(requester: Requester) -> None:
             "Ask this one when one of them is answered."
         )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
-    most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
-    now = database_now()
-    recent = asked.filter(created_at__gt=now - MINUTE).order_by("-created_at")
-    oldest_of_most = recent.values_list("created_at", flat=True)[most - 1 : most].first()
-    if oldest_of_most is not None:
-        again_s = max(1, round((oldest_of_most + MINUTE - now).total_seconds()))
+    quota = selectors.tries_quota(requester)
+    if quota.is_used_up:
         more = "" if requester.user else " Signed in you may ask more often."
-        times = "once" if most == 1 else f"{most} times"
-        message = f"You have asked {times} within a minute, the most here. Ask again in {again_s} s.{more}"
-        raise Refusal("too_often", message, status=429, retry_after_s=again_s)
+        times = "once" if quota.most == 1 else f"{quota.most} times"
+        message = (
+            f"You have asked {times} within a minute, the most here. Ask again in {quota.resets_s} s.{more}"
+        )
+        raise Refusal("too_often", message, status=429, retry_after_s=quota.resets_s)
 
 
 def require_queue_quota() -> None:

@@ -211,6 +211,8 @@ def test_the_api_answers_with_the_order_by_words_and_then_by_loss(api_of, alice,
         "/api/v1/find", {"examples": [{"input": "a", "output": "A"}], "sentence": "fruit"}
     )
     assert asked.status_code == 202
+    assert asked.headers["RateLimit-Policy"] == '"searches";q=30;w=60'
+    assert asked.headers["RateLimit"].startswith('"searches";r=29;t=')
     assert asked.data["modules"][0]["name"] == "bob/fruit"
     search = ExampleSearch.objects.get()
     measured(search, {"bob/upper": (0.5, 1)})

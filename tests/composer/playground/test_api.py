@@ -65,7 +65,9 @@ def test_a_busy_site_answers_503_with_a_time_to_come_back(api_of, alice, bob, mo
 def test_asking_too_often_answers_429_with_a_time_to_come_back(api_of, alice, module, settings):
     settings.HUB_TRY_PER_MINUTE = 1
     client = api_of(alice)
-    client.post(ADDRESS, {"input": "apple"})
+    answered = client.post(ADDRESS, {"input": "apple"})
+    assert answered.headers["RateLimit-Policy"] == '"tries";q=1;w=60'
+    assert answered.headers["RateLimit"] in {'"tries";r=0;t=60', '"tries";r=0;t=59'}
     refused = client.post(ADDRESS, {"input": "apple"})
     assert (refused.status_code, refused.data["error"]["code"]) == (429, "too_often")
     assert 0 < int(refused.headers["Retry-After"]) <= 60

@@ -124,9 +124,7 @@ def test_busy_is_said_in_a_sentence_and_to_programs_by_its_status(
 
 def test_how_many_come_before_is_said(client, browser_of, alice, module):
     client.post(ADDRESS, {"input": "apple"})
-    assert "1 ahead in queue" in text_of(
-        browser_of(alice).post(ADDRESS, {"input": "pear"}, headers=HTMX)
-    )
+    assert "1 ahead in queue" in text_of(browser_of(alice).post(ADDRESS, {"input": "pear"}, headers=HTMX))
 
 
 def test_a_worker_that_is_away_is_said_to_be(client, module):
