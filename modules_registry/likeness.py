@@ -107,6 +107,24 @@ def nearest_by_text(module: int, viewer: object) -> list[Similar]:
     return [Similar(row.module, 1 - row.away, 0) for row in nearest if 1 - row.away >= SAID]
 
 
+def first_of_copies(versions: Sequence[int]) -> set[int]:
+    """Of these versions, in their order, those whose deltas are no copy, nor nearly one, of those before."""
+    sketch_of = dict(Version.objects.filter(pk__in=versions).values_list("pk", "sketch"))
+    sketches = [sketch for sketch in sketch_of.values() if sketch is not None]
+    near: dict[int, set[int]] = {}
+    pairs = NearCopy.objects.filter(first__in=sketches, second__in=sketches)
+    for one, other in pairs.values_list("first", "second"):
+        near.setdefault(one, set()).add(other)
+        near.setdefault(other, set()).add(one)
+    kept, seen = set[int](), set[int]()
+    for version in versions:
+        sketch = sketch_of.get(version)
+        if sketch is None or not seen & {sketch, *near.get(sketch, ())}:
+            kept.add(version)
+            seen |= {sketch} - {None}
+    return kept
+
+
 def with_modules(cosines: dict[int, float], viewer: object) -> list[Similar]:
     """The oldest visible module of each sketch, in the order given."""
     oldest = (

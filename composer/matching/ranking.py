@@ -13,6 +13,7 @@ from composer.matching.compatibility import FittingModule, FittingModules, fitti
 from composer.matching.leakage import find_compatible_modules
 from composer.models import ScreenedLoss
 from modules_registry.candidates import match_words, words_of
+from modules_registry.likeness import first_of_copies
 from modules_registry.models import BaseModel, Candidate
 
 MODULES_MAX = 200  # composed at once
@@ -86,7 +87,8 @@ def rank_fitting(
 ) -> list[RankedModule]:
     """Those that were tried on these examples, by their loss; then those with words of the task; then others.
 
-    The others come in the order of their weights' hashes: it prefers no owner and no name.
+    The others come in the order of their weights' hashes: it prefers no owner and no name. Where there are
+    more than `limit`, copies and near-copies of those before come last: each takes part once.
     """
     nats = losses_known(fitting.candidates, examples, owner, limit)
     text = " ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)])
@@ -99,7 +101,7 @@ def rank_fitting(
     tried = {row.pk for row in rows}
     rows += list(fitting.candidates.filter(pk__in=matches.keys() - tried)) if matches else []
     if len(rows) < min(limit, fitting.count):
-        others = fitting.candidates.order_by("weights_sha256", "pk")[:limit]
+        others = fitting.candidates.order_by("weights_sha256", "pk")[: 2 * limit]  # some will be copies
         known = {row.pk for row in rows}
         rows += [row for row in others if row.pk not in known]
     ranked = [
@@ -113,7 +115,11 @@ def rank_fitting(
         )
         for row in rows
     ]
-    return sorted(ranked, key=place)[:limit]  # stable: the others keep their order
+    ranked.sort(key=place)  # stable: the others keep their order
+    if fitting.count > limit:
+        firsts = first_of_copies([each.fit.version_id for each in ranked])
+        ranked.sort(key=lambda each: each.fit.version_id not in firsts)
+    return ranked[:limit]
 
 
 def place(ranked: RankedModule) -> tuple[bool, float, float, str]:

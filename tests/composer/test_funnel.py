@@ -9,6 +9,7 @@ from composer.matching.selection import count_modules
 from composer.models import ScreenedLoss
 from composer.run.job_folder import job_description
 from hub_site.common.errors import Refusal
+from modules_registry.models import NearCopy, Sketch, Version
 from tests.composer.conftest import SHOTS
 from tests.factories import make_module
 
@@ -91,6 +92,24 @@ def test_what_was_tried_before_goes_before_words(ask, library, limits, alice):
         for shot in SHOTS
     )  # fmt: skip
     assert names(ask(selection="all", name="fruit")) == ["bob/fruit", "bob/x3"]
+
+
+def test_copies_are_tried_after_everything_else(library, base):
+    def tried():
+        ranked = ranking.rank_fitting(find_fitting(base, "exact", None), "fruit", SHOTS, None, limit=4)
+        return [each.fit for each in ranked]
+
+    before = tried()
+    sketches = [Sketch.objects.create(base_name=base.name, delta_sha256=str(n), norm=1.0) for n in range(2)]
+    for fit, sketch in zip(before[1:3], sketches, strict=True):
+        Version.objects.filter(pk=fit.version_id).update(sketch=sketch)
+    NearCopy.objects.create(first=sketches[0], second=sketches[1], cosine=0.9995)
+    near = tried()
+    assert near[:3] == [before[0], before[1], before[3]]
+    assert len({fit.name for fit in near} - {fit.name for fit in before}) == 1
+    Version.objects.filter(pk=before[2].version_id).update(sketch=sketches[0])  # now the same weights
+    NearCopy.objects.all().delete()
+    assert tried() == near
 
 
 def test_files_that_are_too_large_together_are_not_all_tried(ask, library, limits):
