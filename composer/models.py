@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.text import slugify
 
 from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
+from composer.core.spec.verdict_labels import report_label
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.clock import database_now
@@ -114,7 +115,7 @@ class Composition(Job):
 
     def notice(self) -> Notice:
         if self.is_done and self.report is not None:
-            text = f"“{self.name}” is done. {self.report['verdict']['text']}"
+            text = f"“{self.name}” is done: {report_label(self.report)}."
         else:
             text = f"“{self.name}” has failed. {self.error_message}"
         about, path = f"composition:{self.pk}", self.get_absolute_url()

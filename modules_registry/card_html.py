@@ -95,10 +95,19 @@ def card_html(markdown: str) -> str:
     html = MARKDOWN.renderer.render(tokens, MARKDOWN.options, env)
     if len(html) > HTML_CHARACTERS_MAX:
         raise TooLongError
-    html = formulas.put_formulas(clean(replace_pictures(clean(html, PICTURES))))
+    html = formulas.put_formulas(wrap_tables(clean(replace_pictures(clean(html, PICTURES)))))
     if len(html) > HTML_CHARACTERS_MAX:
         raise TooLongError
     return html
+
+
+def wrap_tables(html: str) -> str:
+    """Put each table into a box that scrolls sideways, so that the page does not.
+
+    Args:
+        html: as `clean` writes it: tables have no attributes, and end.
+    """
+    return html.replace("<table>", '<div class="table-wrap"><table>').replace("</table>", "</table></div>")
 
 
 def is_formula_block(token: Token) -> bool:

@@ -36,11 +36,8 @@ class CopyOf:
     """The oldest module with the same weights, or nearly the same."""
 
     module: Module
-    cosine: float  # 1 for the same weights
-
-    @property
-    def is_same(self) -> bool:
-        return self.cosine == 1.0
+    cosine: float  # 1 for the same weights, and for their multiples
+    is_same: bool
 
     @property
     def label(self) -> str:
@@ -195,10 +192,10 @@ def originals_of(modules: Sequence[Module], viewer: object) -> dict[int, CopyOf]
     for pk, sketch in own.items():
         cosines = {sketch: 1.0, **near.get(sketch, {})} if sketch is not None else {}
         older = [
-            CopyOf(first[other], cosine)
+            CopyOf(first[other], cosine, is_same=other == sketch)
             for other, cosine in cosines.items()
             if other in first and first[other].pk < pk
         ]
         if older:
-            found[pk] = max(older, key=lambda copy: copy.cosine)
+            found[pk] = max(older, key=lambda copy: (copy.is_same, copy.cosine))
     return found

@@ -124,7 +124,8 @@ class CopyOfSerializer(serializers.Serializer[CopyOf]):
     """The oldest module with the same weights, or nearly the same."""
 
     id = serializers.CharField(source="module.full_name")
-    cosine = serializers.FloatField(help_text="1 for the same weights.")
+    cosine = serializers.FloatField(help_text="Of the two deltas.")
+    is_same = serializers.BooleanField(help_text="The weights are the same, not only nearly.")
 
 
 class TaskLossSerializer(serializers.Serializer[Any]):

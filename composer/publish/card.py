@@ -9,13 +9,13 @@ import yaml
 
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.counting import count_noun
+from composer.core.spec.verdict_labels import quality_level, report_label
 from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
 from composer.matching.templates import composition_template
 from composer.models import Composition
 from composer.report.exports import credit_text
 from composer.report.page import author_rows, command_line, command_options
-from composer.report.verdict import quality_level, verdict_badge
 from modules_registry.core.licenses.combining import CombinedLicense
 from modules_registry.core.licenses.names import license_label
 
@@ -63,7 +63,7 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         f"# {facts.title}",
         facts.sentence,
         introduction(composition, facts),
-        f"## Verdict: {verdict_label(facts.report)}",
+        f"## Verdict: {report_label(facts.report)}",
         *verdict_texts(facts.report["verdict"]),
         size_text(facts.report),
         *comparison_section(facts.report),
@@ -113,11 +113,6 @@ def recipe_facts(report: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": report["verdict"]["decision"],
         **({"quality": level} if (level := quality_level(report)) else {}),
     }
-
-
-def verdict_label(report: Mapping[str, Any]) -> str:
-    _, label = verdict_badge(report["verdict"]["decision"], quality_level(report), report["baselines"])
-    return label
 
 
 def introduction(composition: Composition, facts: PublicationFacts) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from composer.core.spec.counting import count_noun
+from composer.core.spec.verdict_labels import quality_level
 from composer.core.spec.verdict_rule import TUNED
-from composer.report.verdict import quality_level, rows_by_key
+from composer.report.verdict import rows_by_key
 
 Report = Mapping[str, Any]
 

@@ -11,6 +11,7 @@ from composer.core.spec.adapter_size import modules_with_weight, size_text
 from composer.core.spec.choices import GRADIENT_STEP_COST, SMALL_RANK, TAKES_ANY_SHAPE
 from composer.core.spec.counting import count_noun
 from composer.core.spec.stages import STAGES
+from composer.core.spec.verdict_labels import verdict_label
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
 from composer.matching.templates import composition_template, prompt_blocks
@@ -154,11 +155,10 @@ def weight_words(report: Mapping[str, Any]) -> str:
 
 def outcome(decision: str, level: str | None, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
     """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
-    badge, label = verdict_badge(decision, level, baselines)
     composed = next(row for row in baselines if row["key"] == "composed")
     return {
-        "badge": badge,
-        "label": label,
+        "badge": verdict_badge(decision, level),
+        "label": verdict_label(decision, level, baselines),
         "percent": composed["held_out_exact_match_percent"],
         "loss": composed["few_shot_loss_nats"],
     }

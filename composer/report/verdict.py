@@ -5,6 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer.core.spec.counting import count_noun
+from composer.core.spec.verdict_labels import (
+    ADVISED,
+    BaselineRow,
+    is_weak_advice,
+    quality_level,
+    report_label,
+)
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
     COMPOSITIONS,
@@ -12,47 +19,27 @@ from composer.core.spec.verdict_rule import (
     HELD_AGAINST,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
-    TUNED,
-    WITH_EXAMPLES,
     WORTH_LEFT_OUT,
     QuestionTokens,
     meaning_of,
     question_tokens,
 )
 
-BaselineRow = Mapping[str, Any]
-DECISIONS = {
-    "use": ("success", "Use it"),
-    "prompt": ("success", "Use it with the examples in its prompt"),
-    "tune": ("success", "Tune it, then use it"),
-    "single": ("warning", "Take the single module"),
-    "train": ("warning", "Train a LoRA instead"),
-    "unsure": ("quiet", "Too few examples to tell"),
-    "none": ("warning", "No gain"),
-    "unmeasured": ("quiet", "Not measured"),
+BADGES = {  # by decision
+    "use": "success",
+    "prompt": "success",
+    "tune": "success",
+    "single": "warning",
+    "train": "warning",
+    "unsure": "quiet",
+    "none": "warning",
+    "unmeasured": "quiet",
 }
 QUALITIES = {  # badge, icon and label of a level
     "good": ("success", "check", "Good by itself"),
     "fair": ("quiet", "", "Fair by itself"),
     "weak": ("warning", "triangle-alert", "Weak by itself"),
 }
-ADVISED = {  # rows, by decision
-    "use": "composed",
-    "prompt": WITH_EXAMPLES,
-    "tune": TUNED,
-    "single": "best_single",
-    "train": "lora_on_shots",
-}
-
-
-HOW_OFTEN = {  # by the share of right answers, in percent
-    10: "one time in ten",
-    20: "one time in five",
-    25: "one time in four",
-    33: "one time in three",
-    40: "two times in five",
-}
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
@@ -100,13 +87,12 @@ BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict for its page: a label, two figures, one sentence, its basis, and the core's own words."""
-    decision, rows = report["verdict"]["decision"], report["baselines"]
-    badge, label = verdict_badge(decision, quality_level(report), rows)
+    decision = report["verdict"]["decision"]
     tokens = tokens_of(report)
     return {
         "decision": decision,
-        "badge": badge,
-        "label": label,
+        "badge": verdict_badge(decision, quality_level(report)),
+        "label": report_label(report),
         "figures": figure_rows(report),
         "basis": basis(report),
         "sentence": verdict_sentence(report),
@@ -117,43 +103,9 @@ def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def verdict_badge(decision: str, level: str | None, rows: Sequence[BaselineRow]) -> tuple[str, str]:
-    """The kind of badge and the label of a verdict.
-
-    Args:
-        decision: of the report.
-        level: its quality; None if it was not measured.
-        rows: the baselines of the report.
-    """
-    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
-    return (
-        ("warning", weak_label(decision, rows)) if badge == "success" and level == "weak" else (badge, label)
-    )
-
-
-def weak_label(decision: str, rows: Sequence[BaselineRow]) -> str:
-    """The best of what was compared, and yet more often wrong than right: how often, where that is known."""
-    percent = {row["key"]: row["held_out_exact_match_percent"] for row in rows}
-    share = percent.get(ADVISED[decision])
-    if share is None:
-        return (
-            f"Best of {number_word(sum(row.get('left_out_loss_nats') is not None for row in rows))}, but weak"
-        )
-    n_answered = sum(each is not None for each in percent.values())
-    return f"Best of {number_word(n_answered)}, but right {how_often(share)}"
-
-
-def how_often(percent: float) -> str:
-    """A share of right answers below a half, in words."""
-    if percent < min(HOW_OFTEN) / 2:
-        return "almost never"
-    if percent > max(HOW_OFTEN) + 5:
-        return "less than half the time"
-    return HOW_OFTEN[min(HOW_OFTEN, key=lambda share: abs(share - percent))]
-
-
-def number_word(number: int) -> str:
-    return NUMBER_WORDS[number] if number < len(NUMBER_WORDS) else str(number)
+def verdict_badge(decision: str, level: str | None) -> str:
+    """The kind of badge of a verdict: a warning where what it advises is weak."""
+    return "warning" if is_weak_advice(decision, level) else BADGES.get(decision, "quiet")
 
 
 def figure_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -213,12 +165,6 @@ def compared_keys(report: Mapping[str, Any], measure: Measure) -> tuple[str, str
     return "composed", max(held_against, key=measure.points_in(rows))
 
 
-def quality_level(report: Mapping[str, Any]) -> str | None:
-    """The level of the verdict's quality; None where it was not measured, as in an earlier report."""
-    quality = report["verdict"].get("quality")
-    return quality["level"] if quality else None
-
-
 def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
     """How good what the verdict advises is by itself; None where it was not measured."""
     level = quality_level(report)
@@ -231,7 +177,7 @@ def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
         "badge": badge,
         "icon": icon,
         "label": label,
-        "meaning": meaning_of(level, quality["interval_percent"]),
+        "meaning": meaning_of(quality["interval_percent"]),
         "text": quality["text"],
     }
 
@@ -293,7 +239,7 @@ def left_out_sentence(
 def unsure_words(form: str) -> str:
     """How the sentence begins where a form of the composition leads, and that may be luck."""
     name = "the composition" if form == "composed" else BASELINE_NAMES[form]
-    return f"{name[0].upper()}{name[1:]} leads, but so few examples cannot tell that from luck."
+    return f"{name[0].upper()}{name[1:]} leads, but that may be luck."
 
 
 def others_known(rows: Mapping[str, BaselineRow], measure: Measure) -> list[str]:

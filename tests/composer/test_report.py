@@ -98,7 +98,7 @@ def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
 
 
 UNSURE = (
-    "The composition leads, but so few examples cannot tell that from luck. It answers 71 % of 100 held-out "
+    "The composition leads, but that may be luck. It answers 71 % of 100 held-out "
     "examples correctly (95 % interval 62 to 79 %), a LoRA trained on the examples 41 % (32 to 51 %): add "
     "held-out examples to know."
 )
@@ -167,7 +167,7 @@ def test_the_best_of_all_that_is_weak_is_not_just_advised():
     assert view["sentence"].startswith("The composition is the best of all, but weak: it answers 33 %")
     assert view["quality"] == {
         "level": "weak", "badge": "warning", "icon": "triangle-alert", "label": "Weak by itself",
-        "meaning": "so few examples cannot tell whether it is right more often than wrong",
+        "meaning": "expect 49 to 81 % of its answers to be wrong",
         "text": WEAK["text"],
     }  # fmt: skip
     good = verdict_view(judged("use", MEASURED, WEAK | {"level": "good"}))

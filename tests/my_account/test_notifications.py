@@ -54,7 +54,7 @@ def record_part(composition):
 def test_a_finished_composition_is_told_with_its_verdict_and_its_page(done, alice):
     composition = done()
     (notification,) = Notification.objects.filter(user=alice)
-    assert notification.text.startswith("“Fruit in capitals” is done. Use the composition.")
+    assert notification.text == "“Fruit in capitals” is done: Use it."
     assert notification.path == composition.get_absolute_url()
     assert notification.read_at is None
 
@@ -155,7 +155,7 @@ def test_the_header_counts_what_is_unread_and_the_page_it_leads_to_marks_it(done
     composition, browser = done(), browser_of(alice)
     assert "unread notifications" in browser.get("/help/").content.decode()
     page = browser.get(ADDRESS).content.decode()
-    assert f'<a href="{composition.get_absolute_url()}">“Fruit in capitals” is done.' in page
+    assert f'<a href="{composition.get_absolute_url()}">“Fruit in capitals” is done:' in page
     assert "Unread (1)" in page
     browser.get(composition.get_absolute_url())
     assert "unread notifications" not in browser.get("/help/").content.decode()

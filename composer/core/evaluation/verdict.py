@@ -39,7 +39,7 @@ class Verdict:
     Attributes:
         decision: `use` the composition, `prompt` it with the examples in its prompt, `tune` it further, take
             a `single` module, `train` a LoRA, or `none` of these. `unsure` where a form of the composition
-            leads, but so few examples cannot tell that from luck.
+            leads, but that may be luck.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
         advised: the key of the row that the reader should use, for `unsure` of the one that leads; None
@@ -190,7 +190,7 @@ def verdict_without_sure_lead(
         reason = better if lead < 0 else f"does about as well{where}"
         return verdict_for_baseline(other, reason, figures, single_name)
     words = "is better than the base alone" if form_helps else "leads"
-    unsure = f"but so few examples cannot tell whether it is better than {BASELINE_NAMES[other]}"
+    unsure = f"but these examples cannot tell whether it is better than {BASELINE_NAMES[other]}"
     return Verdict("unsure", f"{FORM_NAMES[form]} {words}, {unsure}. {figures}", form)
 
 

@@ -34,9 +34,10 @@ FAR_LEFT_OUT = 0.4  # of the other loss; such a lead is not chance, even if one 
 
 # Absolute quality, on the share of right answers. Below a half an answer is more likely wrong than right, so
 # its user has to check every answer. At four fifths the wrong answers are the exception. "good" also
-# needs the lower bound of the 95 % interval to be a half or more: three right of three could be luck.
+# needs a lower bound of the 95 % interval that 40 right of 50 have: five right of five could be luck.
 FAIR_SHARE = 0.5
 GOOD_SHARE = 0.8
+GOOD_LOW = 0.65
 
 IN_CONTEXT = "in_context"
 
@@ -94,29 +95,21 @@ def quality_level(share: float, low: float) -> str:
     """
     if share < FAIR_SHARE:
         return "weak"
-    return "good" if share >= GOOD_SHARE and low >= FAIR_SHARE else "fair"
+    return "good" if share >= GOOD_SHARE and low >= GOOD_LOW else "fair"
 
 
-MEANING_OF_LEVEL = {
-    "good": "it is rarely wrong",
-    "fair": "it is right more often than wrong, but not to be relied on",
-    "weak": "it is wrong more often than right",
-}
-
-
-def meaning_of(level: str, interval_percent: Sequence[float]) -> str:
-    """Return what a level means for whoever relies on the answers, as a clause.
-
-    Where the interval holds FAIR_SHARE, the share may be on either side of it, and the clause says so.
+def meaning_of(interval_percent: Sequence[float]) -> str:
+    """Return what the share of right answers means for whoever relies on them, as a clause.
 
     Args:
-        level: good, fair or weak.
         interval_percent: the lower and upper bound of the share's 95 % interval, 0 to 100.
     """
     low, high = interval_percent
-    if low < 100 * FAIR_SHARE <= high:
-        return "so few examples cannot tell whether it is right more often than wrong"
-    return MEANING_OF_LEVEL[level]
+    fewest, most = round(100 - high), round(100 - low)
+    if fewest == most:
+        return f"expect about {most} % of its answers to be wrong"
+    span = f"{fewest} to {most}" if fewest else f"up to {most}"
+    return f"expect {span} % of its answers to be wrong"
 
 
 def quality_text(level: str, name: str, measured: str, interval: tuple[float, float]) -> str:
@@ -129,10 +122,8 @@ def quality_text(level: str, name: str, measured: str, interval: tuple[float, fl
         interval: the lower and upper bound of the share's 95 % interval, 0 to 1.
     """
     low, high = interval
-    meaning = meaning_of(level, (100 * low, 100 * high))
-    if meaning == MEANING_OF_LEVEL[level]:
-        return f"By itself it is {level}: with {name} {measured}, so {meaning}."
-    return f"By itself it looks {level}: with {name} {measured}, but {meaning}."
+    looks = "looks" if low < FAIR_SHARE <= high else "is"  # it may be on either side
+    return f"By itself it {looks} {level}: with {name} {measured}, so {meaning_of((100 * low, 100 * high))}."
 
 
 def compare_lengths(tokens: float, other: float) -> str:

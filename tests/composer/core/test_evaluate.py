@@ -218,7 +218,7 @@ def test_tuning_is_advised_where_it_is_surely_better_than_the_composition_and_al
     ("right_answers", "advised", "words"),
     [
         # composition, tuned, with examples in its prompt; base, in context, LoRA; of eight
-        ((7, 8, 8, 0, 4, 4), "tuned", "tuned on the examples is better than the base alone, but so few"),
+        ((7, 8, 8, 0, 4, 4), "tuned", "tuned on the examples is better than the base alone, but these"),
         ((8, 8, 8, 0, 5, 0), "composed", "whether it is better than the examples in the prompt. On 8"),
         ((3, 3, 8, 0, 5, 3), "composed_in_context", "The composition with the examples in its prompt is"),
     ],
