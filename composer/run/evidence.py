@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from composer.core.spec.examples import Example
+from composer.core.spec.verdict_labels import USES
 from composer.models import Composition, CompositionModule
 from composer.selectors import few_shot_examples, held_out_examples
 from composer.task.demo_tasks import DemoTask, demo_tasks
@@ -16,7 +17,7 @@ Loss = tuple[Version, float]  # in nats per label token
 def record_composition(
     composition: Composition, modules: Sequence[CompositionModule], report: Mapping[str, Any]
 ) -> None:
-    """Of a finished composition: what leaving each module out cost, and how good each was alone.
+    """Of a finished composition: how good each module was alone, and if it helped what leaving each out cost.
 
     Args:
         modules: of the composition, each with its version and the version's module.
@@ -30,6 +31,8 @@ def record_composition(
         record_alone(task.name, len(examples), base_loss(report), losses_of(alone, versions, len(examples)))
         if set(held_out_examples(composition)) <= set(task.held_out):
             record_single(task.name, len(examples), report, versions)
+    if report["verdict"]["decision"] not in USES:
+        return  # what a module was needed for was of no use
     counted = {version.pk for version in versions_not_of(composition.owner, versions.values())}
     evidence_record(
         Evidence(

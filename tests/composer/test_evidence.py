@@ -17,6 +17,7 @@ REPORT = {
         {"name": "gone/away", "without_loss_nats": 3.0},
     ],
     "baselines": [{"key": "zero_shot", "few_shot_loss_nats": 2.5}],
+    "verdict": {"decision": "use"},
 }
 
 
@@ -32,6 +33,12 @@ def test_leaving_a_module_out_is_evidence_without_the_task(ask):
     (row,) = Evidence.objects.all()
     assert (row.module.name, row.loss_nats, row.reference_nats, row.n_examples) == ("first", 1.4, 1.0, 3)
     assert (row.kind, row.task) == ("part", "")
+
+
+def test_what_a_composition_without_gain_needed_is_no_evidence(ask):
+    for decision in ("none", "single", "train", "unsure", "unmeasured"):
+        record(ask(), REPORT | {"verdict": {"decision": decision}})
+    assert not Evidence.objects.exists()
 
 
 def test_who_composes_their_own_modules_makes_no_evidence(ask, bob):

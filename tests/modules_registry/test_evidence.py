@@ -76,7 +76,7 @@ def test_lists_and_the_module_s_page_tell_right_answers(module, client):
     evidence_record([alone(module, "plurals", 0.5), answers(module, 80.0), part(module, "a", 1.5)])
     for address in ("/modules/", "/bob"):
         page = words_of(client.get(address))
-        assert "80 % right on plurals (base alone 10 %) Helped in 1 of 1 composition" in page
+        assert "80 % right on plurals (base alone 10 %) Needed in 1 of 1 composition that helped" in page
     assert "80 % of 20" in words_of(client.get("/bob/fruit"))
     told = client.get("/api/v1/modules").json()["results"][0]["measured"]
     assert (told["best"]["score_percent"], told["best"]["n_scored"], told["n_parts"]) == (80.0, 20, 1)

@@ -43,7 +43,8 @@ def told(user, kind=None):
 def record_part(composition):
     """What a finished composition tells of the modules in it."""
     modules = [{"name": "bob/first", "without_loss_nats": 1.4}]
-    report = {"few_shot_loss_nats": 1.0, "modules": modules, "baselines": []}
+    verdict = {"decision": "use"}
+    report = {"few_shot_loss_nats": 1.0, "modules": modules, "baselines": [], "verdict": verdict}
     rows = list(composition.modules.select_related("version__module"))
     evidence.record_composition(composition, rows, report)
 
