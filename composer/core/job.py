@@ -90,7 +90,7 @@ from composer.core.spec.adapter_size import modules_with_weight, unchanged_text,
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, ModuleUnfitError, StopSearch
 from composer.core.spec.example_files import read_examples
-from composer.core.spec.examples import require_disjoint
+from composer.core.spec.examples import notes_on, require_disjoint, without_repeats
 from composer.core.spec.job_spec import (
     FITTED_FILE,
     UNFINISHED_FOLDER,
@@ -236,10 +236,11 @@ class CompositionRun:
         for note in job.notes:
             self.emit({"event": "warning", "text": note})
         with self.stage(stages.LOAD, text):
-            self.examples = read_examples(job.folder / "examples.jsonl", choices.EXAMPLES_LIMIT)
-            held_out = job.folder / "held_out.jsonl"
-            self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
-            require_disjoint(self.held_out, self.examples)
+            examples = read_examples(job.folder / "examples.jsonl", choices.EXAMPLES_LIMIT)
+            file = job.folder / "held_out.jsonl"
+            held_out = read_examples(file, choices.HELD_OUT_LIMIT) if file.exists() else ()
+            require_disjoint(held_out, examples)
+            self.examples, self.held_out = tuple(without_repeats(examples)), tuple(without_repeats(held_out))
             base_weights = base_weights_in(job.base_folder)
             modules = [read_if_fit(source, base_weights) for source in job.modules]
             self.base = FrozenBaseModel.load(
@@ -263,7 +264,7 @@ class CompositionRun:
             self.base_files = report.base_sha256(job.base_folder)
             self.shown = self.base.describe_prompt(self.scorer.batch)
         self.emit(prompt_event(self.template, self.shown))
-        found = [*repair_texts(read.values()), *self._warnings()]
+        found = [*notes_on(examples, held_out), *repair_texts(read.values()), *self._warnings()]
         for text in found:
             self.emit({"event": "warning", "text": text})
         self.warnings = [*job.notes, *found]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from composer.core.spec.counting import count_noun
-from composer.core.spec.examples import Example
+from composer.core.spec.examples import Example, without_repeats
 from composer.finding.selectors import EXAMPLES_MAX, bases_for, demo_base_name, searches_of, searches_quota
 from composer.matching.compatibility import find_fitting
 from composer.matching.ranking import most_found, rank_fitting
@@ -41,6 +41,7 @@ def example_search_ask(
     require_may_ask(requester)
     base_row = require_base(requester, base)
     require_examples(examples)
+    examples = without_repeats(examples)
     if len(sentence) > SENTENCE_MAX:
         raise field_refusal("bad_sentence", "sentence", f"Use at most {SENTENCE_MAX} characters.")
     require_worker(base_row, "auto")

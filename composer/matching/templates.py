@@ -54,17 +54,18 @@ def preview_of(
     chosen = site_template(base, asked, stated)
     prompt, answer = read_parts(base, chosen.template, text, output)
     has_chat = base.chat_prompt != ""
+    is_encoder_decoder = base.kind == BaseModel.Kind.SEQ2SEQ
     told = unify_templates(
         chosen.template,
         {name: template or None for name, template in stated.items() if has_chat or template != CHAT},
-        is_encoder_decoder=base.kind == BaseModel.Kind.SEQ2SEQ,
+        is_encoder_decoder=is_encoder_decoder,
     )
     is_trained_so = bool(told) and set(told.values()) == {chosen.template}
-    is_glued = base.kind == BaseModel.Kind.CAUSAL and not is_trained_so
+    glued = warning_of_gluing(chosen.template, is_encoder_decoder=is_encoder_decoder, has_chat=has_chat)
     warnings = (
         warning_of_missing_chat([name for name in stated if name not in told]),
         warning_of_other_templates(chosen.template, told),
-        warning_of_gluing(chosen.template, has_chat=has_chat) if is_glued else "",
+        "" if is_trained_so else glued,
     )
     return PromptPreview(
         chosen.template, chosen.reason, prompt, answer, tuple(text for text in warnings if text)

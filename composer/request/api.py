@@ -16,6 +16,7 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
+from composer.core.spec.examples import notes_on
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import rank_fitting, rank_modules
 from composer.matching.selection import count_modules
@@ -127,7 +128,8 @@ class EstimateApi(OwnerApi):
             stated = templates_of([each.fit for each in ranked])
         first = asked["examples"][0]
         unwritable = unwritable_text(asked["base"], all_examples)
-        body["notes"] = [*asked["notes"], *([unwritable] if unwritable else [])]
+        told = notes_on(asked["examples"], asked["held_out"])
+        body["notes"] = [*asked["notes"], *told, *([unwritable] if unwritable else [])]
         body["prompt"] = asdict(
             preview_of(asked["base"], asked["template"], stated, first.input, first.output)
         )

@@ -15,7 +15,7 @@ from composer.core.spec import choices
 from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.examples import Example, exclude_examples
+from composer.core.spec.examples import Example, exclude_examples, notes_on_repeats, without_repeats
 from composer.core.spec.job_spec import (
     read_batch_size,
     read_choice,
@@ -121,6 +121,8 @@ def composition_request(
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice = complete_choice(chosen)
+    notes = [*notes, *notes_on_repeats(examples, held_out)]
+    examples, held_out = without_repeats(examples), without_repeats(held_out)
     asked = {
         "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,

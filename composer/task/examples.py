@@ -130,7 +130,7 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
             notes.append(Note(row, "error", problem))
         elif (key, answer) in first_row:
             notes.append(
-                Note(row, "warning", f"The same as row {first_row[key, answer] + 1}: it counts twice.")
+                Note(row, "warning", f"The same as row {first_row[key, answer] + 1}: it counts once.")
             )
         elif key in first_answer:
             text = f"Row {first_answer[key] + 1} has this input with another output. Which one is right?"

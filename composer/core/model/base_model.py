@@ -431,8 +431,10 @@ class FrozenBaseModel(PromptReader):
         }
 
     def template_warning(self) -> str:
-        """Return a warning if the template glues prompt and answer together, else the empty text."""
-        return "" if self.is_encoder_decoder else warning_of_gluing(self.template, has_chat=self.has_chat)
+        """Return a warning if the template glues words together, else the empty text."""
+        return warning_of_gluing(
+            self.template, is_encoder_decoder=self.is_encoder_decoder, has_chat=self.has_chat
+        )
 
     def round_trip(self, text: str) -> str:
         """Return what an answer of this text reads as, once it was tokens."""

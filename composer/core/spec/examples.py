@@ -6,12 +6,16 @@
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError
 
 MAX_CHARACTERS = 20_000  # of one input or output; every base model we know would cut off a longer text
+
+NOTE_CHARACTERS = 60  # of an input that a note names
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,51 @@ def exclude_examples(held_out: Iterable[Example], examples: Iterable[Example]) -
     """
     seen = {example.input.strip() for example in examples}
     return [example for example in held_out if example.input.strip() not in seen]
+
+
+def without_repeats(examples: Iterable[Example]) -> list[Example]:
+    """Return the examples, each once: one that is there twice is no second observation.
+
+    Outer white space is ignored.
+    """
+    return list({texts_of(example): example for example in reversed(list(examples))}.values())[::-1]
+
+
+def texts_of(example: Example) -> tuple[str, str]:
+    """Return input and output without outer white space."""
+    return example.input.strip(), example.output.strip()
+
+
+def notes_on(examples: Sequence[Example], held_out: Sequence[Example] = ()) -> list[str]:
+    """Return what to know of examples that repeat others, or contradict them: a sentence or two for each."""
+    contradiction = note_of_contradictions(examples)
+    return notes_on_repeats(examples, held_out) + ([contradiction] if contradiction else [])
+
+
+def notes_on_repeats(examples: Sequence[Example], held_out: Sequence[Example]) -> list[str]:
+    """Return how many of either repeat others."""
+    notes = (note_of_repeats(examples, "example"), note_of_repeats(held_out, "held-out example"))
+    return [note for note in notes if note]
+
+
+def note_of_repeats(examples: Sequence[Example], noun: str) -> str:
+    """Return how many examples repeat others; empty if none does."""
+    left = len(without_repeats(examples))
+    if left == len(examples):
+        return ""
+    repeats = f"{len(examples) - left} of the {len(examples)} {noun}s"
+    return f"{repeats} repeat others, so {count_noun(left, noun)} {'counts' if left == 1 else 'count'}."
+
+
+def note_of_contradictions(examples: Sequence[Example]) -> str:
+    """Return which inputs have several outputs; empty if none has."""
+    inputs = Counter(given for given, _ in dict.fromkeys(map(texts_of, examples)))
+    several = [given for given, n in inputs.items() if n > 1]
+    if not several:
+        return ""
+    first = f"The input “{several[0][:NOTE_CHARACTERS]}”"
+    has = f"{first} has" if len(several) == 1 else f"{first} and {len(several) - 1} more have"
+    return f"{has} different outputs: at most one can be right."
 
 
 def require_disjoint(held_out: Sequence[Example], examples: Sequence[Example]) -> None:

@@ -5,6 +5,7 @@ is used, and the input is the one message of the user. A request may leave the t
 `choose_template` decides, once the base model's files are known.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,20 +163,36 @@ def short_list(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def warning_of_gluing(template: str, *, has_chat: bool) -> str:
-    """Return a warning if nothing parts prompt and answer for a decoder-only base, else the empty text.
+def warning_of_gluing(template: str, *, is_encoder_decoder: bool, has_chat: bool) -> str:
+    """Return a warning if words are glued: to the input, or the prompt to the answer; else the empty text.
 
     Args:
         template: of the prompts.
+        is_encoder_decoder: the base model reads prompt and answer apart.
         has_chat: whether the base model has a chat template, which would be the better choice.
     """
-    if template == CHAT or not template.endswith(INPUT):
+    if template == CHAT:
+        return ""
+    glued = glued_words(template)
+    if glued:
+        return (
+            f"The template {template!r} puts no space between the input and {' and '.join(glued)}, so they "
+            "are read as one word. Unless the modules were trained that way, put a space between them."
+        )
+    if is_encoder_decoder or not template.endswith(INPUT):
         return ""
     instead = repr(CHAT) if has_chat else f"{template!r} and a line break"
     return (
         f"The template {template!r} puts no white space between prompt and answer, so this base reads both "
         f"as one word. Unless the modules were trained that way, use the template {instead}."
     )
+
+
+def glued_words(template: str) -> list[str]:
+    """Return the words of a template that touch an input, each in quotes."""
+    before = re.findall(rf"(\w+){re.escape(INPUT)}", template)
+    behind = re.findall(rf"{re.escape(INPUT)}(\w+)", template)
+    return [f"“{word}”" for word in (*before, *behind)]
 
 
 def fill_template(template: str, text: str) -> str:

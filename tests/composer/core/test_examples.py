@@ -8,8 +8,10 @@ from composer.core.spec.examples import (
     MAX_CHARACTERS,
     Example,
     exclude_examples,
+    notes_on,
     problems_with,
     require_disjoint,
+    without_repeats,
 )
 
 
@@ -105,3 +107,34 @@ def test_how_many_held_out_examples_were_seen_is_told():
 def test_an_input_in_another_normal_form_is_the_same_input():
     shots = [Example("\u00c5ngstr\u00f6m", "unit")]
     assert exclude_examples([Example("A\u030angstro\u0308m", "length")], shots) == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "left", "notes"),
+    [
+        (["a1", "b2", "c1"], ["a1", "b2", "c1"], []),
+        (["a1"] * 5, ["a1"], ["4 of the 5 examples repeat others, so 1 example counts."]),
+        (["a1", "b2", "a1", "b2"], ["a1", "b2"], ["2 of the 4 examples repeat others, so 2 examples count."]),
+        (["a1", "a2"], ["a1", "a2"], ["The input “a” has different outputs: at most one can be right."]),
+        (
+            ["a1", "a2", "b1", "b2", "b2"],
+            ["a1", "a2", "b1", "b2"],
+            [
+                "1 of the 5 examples repeat others, so 4 examples count.",
+                "The input “a” and 1 more have different outputs: at most one can be right.",
+            ],
+        ),
+    ],
+)
+def test_an_example_that_is_there_twice_counts_once_and_contradictions_are_told(pairs, left, notes):
+    examples = [Example(*pair) for pair in pairs]
+    assert without_repeats(examples) == [Example(*pair) for pair in left]
+    assert notes_on(examples) == notes
+
+
+def test_white_space_around_it_makes_no_other_example_and_held_out_ones_count_once_too():
+    examples = [Example("a", "1"), Example(" a", "1 ")]
+    assert without_repeats(examples) == examples[:1]
+    assert notes_on(examples[:1], examples) == [
+        "1 of the 2 held-out examples repeat others, so 1 held-out example counts."
+    ]

@@ -25,6 +25,7 @@ from composer.core.spec.templates import (
     require_template,
     split_prompt,
     unify_templates,
+    warning_of_gluing,
     warning_of_other_templates,
 )
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
@@ -291,6 +292,25 @@ def test_a_template_that_glues_prompt_and_answer_is_warned_of_with_the_one_to_us
     chatty = FrozenBaseModel.load(make_base(tmp_path, kind), template)
     chatty.tokenizer.chat_template = CHAT_TEMPLATE
     assert not is_warned or chatty.template_warning().endswith("use the template 'chat'.")
+
+
+@pytest.mark.parametrize("is_encoder_decoder", [True, False])
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("Translate{input}\n", "“Translate”"),
+        ("{input}Answer:", "“Answer”"),
+        ("Q{input}A\n", "“Q” and “A”"),
+        ("{input}\n{input}2\n", "“2”"),
+        ("Translate {input}\nAnswer:", ""),
+        ("“{input}”\n", ""),
+        ("n={input};\n", ""),
+    ],
+)
+def test_a_word_that_touches_the_input_is_warned_of(template, words, is_encoder_decoder):
+    warning = warning_of_gluing(template, is_encoder_decoder=is_encoder_decoder, has_chat=False)
+    assert bool(warning) == bool(words)
+    assert f"between the input and {words}, so" in warning or not words
 
 
 def test_neither_a_chat_nor_an_encoder_decoder_is_warned_of(tmp_path):
