@@ -63,6 +63,9 @@ def render_prompt(source: str, config: dict[str, Any], end: str) -> ChatPrompt:
     prompt = template.render(messages=[question], add_generation_prompt=True, **texts)
     whole = template.render(messages=[question, answer], add_generation_prompt=False, **texts)
     template.render(messages=[question, answer, question], add_generation_prompt=True, **texts)
+    asks_nothing = prompt == template.render(messages=[question], add_generation_prompt=False, **texts)
+    if asks_nothing and whole.startswith(prompt):  # it does not begin the answer's turn by itself
+        prompt += whole.removeprefix(prompt).partition(ANSWER)[0].rstrip(" ")
     if INPUT not in prompt or len(prompt) > LENGTH_MAX:
         return ChatPrompt(None, end)
     return ChatPrompt(prompt, whole.rpartition(ANSWER)[2].strip()[:LENGTH_MAX] or end)

@@ -214,7 +214,9 @@ def own_question(composition: Composition, report: Mapping[str, Any]) -> Snippet
     shown = selectors.few_shot_examples(composition)
     text = min((pair.input for pair in shown), key=len)
     recipe = report.get("examples_in_prompt") if report["verdict"]["decision"] == "prompt" else None
-    return SnippetQuestion(report["template"], text, recipe, shown)
+    return SnippetQuestion(
+        report["template"], text, recipe, shown[: recipe.get("n_shown")] if recipe else shown
+    )
 
 
 def own_snippets(composition: Composition, site: str) -> list[Snippet]:

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import store
-from modules_registry.chat_prompts import chat_prompt_of
+from modules_registry.chat_prompts import ChatPrompt, chat_prompt_of
 from modules_registry.commits import Change, module_commit
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import Module
@@ -164,6 +164,16 @@ def test_the_kept_prompt_is_what_transformers_makes(tmp_path, source, inside):
     )
     assert kept.prompt == theirs
     assert kept.answer_end in ("<|im_end|>", "</s>", '"<end>')
+
+
+def test_the_kept_prompt_begins_the_answer_where_the_template_ignores_that_it_is_asked(tmp_path):
+    folder = tiny_base(tmp_path, "llama")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHATML.partition("{% if add_generation_prompt")[0]
+    tokenizer.save_pretrained(folder)
+    assert chat_prompt_of(folder) == ChatPrompt(
+        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from composer.core.evaluation.verdict import LeftOutLosses
 from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters, single_modules
 from composer.core.methods.registry import make_method
 from composer.core.methods.svd import truncate_rank
-from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.known_answers import KnownQuestions, answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
@@ -61,6 +61,7 @@ Starts = Callable[[bool], Start]  # for the folds, or for all examples
 # Nats per label token with examples in the prompt; at 3 the right token has a probability of 5 %. The demo
 # world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
 # from 7 or 10.
+LONGEST_TRIED = 8  # questions, to see how many examples fit in front of them
 LOST_NATS = 3.0
 # The mean probability of a whole output with examples in the prompt. A base above it, and above its own
 # without them, uses examples, whatever a few outputs do to the mean loss. The demo world's stays below 0.07.
@@ -538,6 +539,7 @@ class ShownExamples:
 
     Attributes:
         form: how the others are shown.
+        n_shown: how many examples fit into a prompt, the first of them; of the others of one as many.
         left_out: the losses of each example behind the others; None for fewer than two examples, a prompt
             beyond the context, or a loss that is not finite.
         bare_nats: (n,) the cross entropy of each example without the others, summed over its label tokens;
@@ -545,6 +547,7 @@ class ShownExamples:
     """
 
     form: PromptForm
+    n_shown: int
     left_out: LeftOutLosses | None
     bare_nats: tuple[float, ...] = ()
 
@@ -589,34 +592,34 @@ def in_context(
     key = "in_context" if adapters is None else "composed_in_context"
     with cost.counted():
         forms = prompt_forms(base, examples)
-        measured = [show_others(base, examples, form, adapters or {}) for form in forms]
+        measured = [
+            show_others(base, examples, form, adapters or {}, n_that_fit(base, form, examples, questions))
+            for form in forms
+        ]
         chosen = min(measured, key=lambda shown: shown.nats)
         passes = 1 if adapters else 2  # of the base alone each example without the others, too
         cost.candidates = passes * sum(shown.left_out is not None for shown in measured)
-    form = chosen.form
-    known = questions.behind(form, examples) if questions else None
-    lengths = (
-        known.prompt_lengths if known else [base.prompt_length(form.prompt(examples, examples[0].input))]
-    )
-    long = sum(lengths) / len(lengths)
-    max_prompt_tokens = min(MAX_TOKENS, base.context_length()) - (
-        questions.max_new_tokens if questions else 0
-    )
-    if max(lengths) > max_prompt_tokens:
+    form, shown = chosen.form, examples[: chosen.n_shown]
+    if not shown:
         return BaselineResult(
-            *about(key, "the examples do not fit the base model's context"), None, None, cost
+            *about(key, "not even one example fits into the base model's context"), None, None, cost
         )
+    known = questions.behind(form, shown) if questions else None
+    lengths = known.prompt_lengths if known else [base.prompt_length(form.prompt(shown, examples[0].input))]
+    long = sum(lengths) / len(lengths)
     usual = mean_prompt_tokens(base, questions, examples)
     tokens = f"{count_noun(round(long), 'token')} a question instead of {usual:.0f}"
     answers = answer_known(known, questions.max_new_tokens, adapters or {}) if questions and known else None
-    detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
+    fits = (
+        "" if len(shown) == len(examples) else f"{len(shown)} of the {len(examples)} examples, as many as fit"
+    )
+    detail = "; ".join(part for part in (tokens, fits, forms_note(measured, chosen)) if part)
+    recipe = {**form.recipe(shown), "n_shown": len(shown)}
     if adapters is not None:
-        return BaselineResult(*about(key, detail), None, answers, cost, None, long, form.recipe(examples))
+        return BaselineResult(*about(key, detail), None, answers, cost, None, long, recipe)
     if chosen.note and all(shown.note for shown in measured if shown.left_out is not None):
         detail = f"{detail}; {chosen.note}"
-    return BaselineResult(
-        *about(key, detail), None, answers, cost, chosen.left_out, long, form.recipe(examples)
-    )
+    return BaselineResult(*about(key, detail), None, answers, cost, chosen.left_out, long, recipe)
 
 
 def forms_note(measured: Sequence[ShownExamples], chosen: ShownExamples) -> str:
@@ -637,9 +640,30 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
+def n_that_fit(
+    base: FrozenBaseModel,
+    form: PromptForm,
+    examples: Sequence[Example],
+    questions: HeldOutQuestions | None,
+) -> int:
+    """Return how many of the examples, from the first on, fit into the prompt of every question."""
+    asked = [example.input for example in (*(questions.examples if questions else ()), *examples)]
+    longest = sorted(asked, key=len)[-LONGEST_TRIED:]
+    of_answers = base.prompt_length(max((example.output for example in examples), key=len))
+    room = base.context_length() - max(of_answers, questions.max_new_tokens if questions else 0)
+    for n in range(len(examples), 0, -1):
+        if max(base.prompt_length(form.prompt(examples[:n], text)) for text in longest) <= room:
+            return n
+    return 0
+
+
 @torch.no_grad()
 def show_others(
-    base: FrozenBaseModel, examples: Sequence[Example], form: PromptForm, adapters: Adapters
+    base: FrozenBaseModel,
+    examples: Sequence[Example],
+    form: PromptForm,
+    adapters: Adapters,
+    n_shown: int | None = None,
 ) -> ShownExamples:
     """Score each example behind the others in one form; of the base model alone, without them as well.
 
@@ -648,22 +672,24 @@ def show_others(
         examples: n examples.
         form: how the others are shown.
         adapters: one candidate; {} for the base model alone.
+        n_shown: how many of the examples fit into a prompt; None for all.
     """
-    if len(examples) < 2:
-        return ShownExamples(form, None)
+    n_shown = len(examples) if n_shown is None else n_shown
+    if len(examples) < 2 or not n_shown:
+        return ShownExamples(form, n_shown, None)
     losses, bare, tokens = [], [], []
     for i, example in enumerate(examples):
         try:
-            batch = encode_shown(base, form, [*examples[:i], *examples[i + 1 :]], example)
+            batch = encode_shown(base, form, [*examples[:i], *examples[i + 1 :]][:n_shown], example)
         except ExampleTooLongError:
-            return ShownExamples(form, None)
+            return ShownExamples(form, n_shown, None)
         losses.append(float(base.token_nats(batch, adapters)))
         if not adapters:
             bare.append(float(base.token_nats(encode_shown(base, form, [], example), {})))
         tokens.append(float(batch.label_tokens.sum()))
     if not math.isfinite(sum(losses)):
-        return ShownExamples(form, None)
-    return ShownExamples(form, LeftOutLosses(tuple(losses), tuple(tokens)), tuple(bare))
+        return ShownExamples(form, n_shown, None)
+    return ShownExamples(form, n_shown, LeftOutLosses(tuple(losses), tuple(tokens)), tuple(bare))
 
 
 def chance_of_all(losses: Sequence[float]) -> float:

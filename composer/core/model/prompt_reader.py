@@ -78,6 +78,11 @@ class PromptReader:
         Raises:
             BaseModelError: the chat template fails.
         """
+        text = self._turns(turns, asks=asks)
+        return f"{text}{self._turn_begin}" if asks else text
+
+    def _turns(self, turns: Sequence[tuple[str, str]], *, asks: bool) -> str:
+        """Return turns as the chat template alone writes them; as `chat`."""
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
@@ -90,12 +95,27 @@ class PromptReader:
     @cached_property
     def turn_space(self) -> str:
         """Return the white space in front of an assistant's answer in the chat template; mostly none."""
+        between = self._before_answer.removeprefix(self._turn_begin)
+        return between if between.isspace() else ""
+
+    @cached_property
+    def _turn_begin(self) -> str:
+        """Return how an assistant's turn begins, for a chat template that writes nothing when it is asked."""
+        if not self.has_chat:
+            return ""
+        question = [("user", "a question")]
+        is_ignored = self._turns(question, asks=True) == self._turns(question, asks=False)
+        return self._before_answer.rstrip(" ") if is_ignored else ""
+
+    @cached_property
+    def _before_answer(self) -> str:
+        """Return what stands between a question and its answer, behind what the template writes to ask."""
         if not self.has_chat:
             return ""
         question, answer = ("user", "a question"), "an answer"
-        begin, whole = self.chat([question]), self.chat([question, ("assistant", answer)], asks=False)
-        between = whole.removeprefix(begin).partition(answer)[0] if whole.startswith(begin) else ""
-        return between if between.isspace() else ""
+        begin = self._turns([question], asks=True)
+        whole = self._turns([question, ("assistant", answer)], asks=False)
+        return whole.removeprefix(begin).partition(answer)[0] if whole.startswith(begin) else ""
 
     @cached_property
     def turn_end(self) -> str | None:
@@ -116,7 +136,9 @@ class PromptReader:
         if self.is_encoder_decoder or not self.tokenizer.chat_template:
             return False
         try:
-            self.chat([("user", "a question"), ("assistant", "an answer"), ("user", "a question")])
+            self._turns(
+                [("user", "a question"), ("assistant", "an answer"), ("user", "a question")], asks=True
+            )
         except BaseModelError:
             return False
         return True

@@ -266,3 +266,35 @@ def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path):
     assert row.left_out is None
     assert row.cost.candidates == 0
     assert len(row.answers) == 2
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_as_many_examples_are_shown_as_fit_into_the_context(tmp_path, kind):
+    base = base_with_breaks(tmp_path, kind)
+    base.model.config.max_position_embeddings = 72
+    shots = [Example("cat" * 5, "chat"), Example("dog" * 5, "chien"), Example("fig" * 5, "figue")]
+    questions = HeldOutQuestions(base, ASKED, 8)
+    row = in_context(FewShotScorer(base, base.encode(shots)), shots, questions)
+    assert "2 of the 3 examples, as many as fit" in row.detail
+    assert row.recipe["n_shown"] == 2
+    assert len(row.answers) == 2
+    assert row.left_out == show_others(base, shots, prompt_forms(base, shots)[0], {}, 2).left_out
+    base.model.config.max_position_embeddings = 24
+    none = in_context(FewShotScorer(base, base.encode(ASKED)), shots, questions)
+    assert "not even one example fits" in none.detail
+    assert (none.answers, none.left_out) == (None, None)
+
+
+NO_PROMPT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>\n{% endfor %}"  # it ignores who asks
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_chat_template_that_begins_no_turn_still_gets_the_assistant_s_beginning(tmp_path, kind):
+    base, usual = (base_with_breaks(tmp_path / name, kind, chat, "chat") for name, chat in (
+        ("without", NO_PROMPT), ("with", CHAT)
+    ))  # fmt: skip
+    assert base.prompt("cat") == usual.prompt("cat") == "<user>cat<end>\n<assistant>"
+    assert base.chat([("user", "cat")], asks=False) == "<user>cat<end>\n"
+    for one, other in zip(prompt_forms(base, SHOTS), prompt_forms(usual, SHOTS), strict=True):
+        assert one.prompt(SHOTS, "cat") == other.prompt(SHOTS, "cat")
+    assert (base.turn_end, base.turn_space) == (usual.turn_end, usual.turn_space)
