@@ -12,6 +12,7 @@ from modules_registry.core.cards import Card, license_of
 from modules_registry.tags import TAGS_MAX, normalize_tags
 
 SENTENCE_LENGTH_MAX = 300
+FOOTNOTE = re.compile(r"\[\^[^\]\s]+\]")
 SENTENCE_LENGTH_MIN = 20  # shorter ones are leftovers of a template
 PARAGRAPH_LENGTH_MAX = 2000  # read of one; a stranger's paragraph may be the whole card
 NAMES_SHOWN_MAX = 3
@@ -157,7 +158,7 @@ def plain_text(body: str) -> str:
 
 
 def plain(paragraph: str) -> str:
-    return " ".join(MARKS.sub("", LINK.sub(r"\1", IMAGE.sub("", paragraph))).split())
+    return " ".join(MARKS.sub("", LINK.sub(r"\1", FOOTNOTE.sub("", IMAGE.sub("", paragraph)))).split())
 
 
 def shorten(text: str) -> str:

@@ -82,7 +82,8 @@ def what_to_try(report: Report) -> Iterator[str]:
     """Yield sentences on what may give a better adapter or a surer verdict; nothing for one that is good."""
     decision, n_held_out, n_shots = report["verdict"]["decision"], report["n_held_out"], report["n_shots"]
     is_weak = quality_level(report) == "weak"
-    if decision in ("none", "unsure", "unmeasured") and n_held_out < LARGE_ENOUGH:
+    is_hopeless = decision == "none" and is_weak  # more of them would only say so again
+    if decision in ("none", "unsure", "unmeasured") and n_held_out < LARGE_ENOUGH and not is_hopeless:
         yield (
             f"Hold out more examples: {n_held_out} tell only a large gain from luck."
             if n_held_out

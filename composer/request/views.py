@@ -325,15 +325,7 @@ class FormStart:
 def form_start(request: VisitorRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if "task" in request.GET and (task := demo_task(request.GET["task"])):
-        initial = {
-            "name": task.name,
-            "sentence": task.sentence,
-            "shots": [(pair.input, pair.output) for pair in task.shots],
-            "held_out_from": f"task:{task.name}",
-        }
-        if selectors.base_find(task.base):
-            initial["base"] = task.base
-        return FormStart(initial)
+        return from_task(task, request.GET.get("level"))
     if "again" in request.GET:
         earlier = selectors.composition_named(request.owner, request.GET["again"])
         if earlier is None:
@@ -346,6 +338,21 @@ def form_start(request: VisitorRequest) -> FormStart:
     if "new" in request.GET:
         return FormStart()
     return from_draft(request.owner, request.GET.get("draft"))
+
+
+def from_task(task: DemoTask, level: str | None) -> FormStart:
+    """A ready-made task; without a level of its own, with the usual one."""
+    initial = {
+        "name": task.name,
+        "sentence": task.sentence,
+        "shots": [(pair.input, pair.output) for pair in task.shots],
+        "held_out_from": f"task:{task.name}",
+    }
+    if selectors.base_find(task.base):
+        initial["base"] = task.base
+    if level in BASELINES_OF_LEVEL:
+        initial["level"] = level
+    return FormStart(initial)
 
 
 def from_example_search(request: VisitorRequest, key: str) -> FormStart:

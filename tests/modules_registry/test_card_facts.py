@@ -58,6 +58,11 @@ def test_a_section_that_promises_a_description_is_read():
     assert facts(card).sentence == "Turns words into their past tense."
 
 
+def test_the_mark_of_a_footnote_is_no_part_of_a_sentence():
+    card = "Says the word in French.[^1] Any word[^note].\n\n[^1]: Mostly."
+    assert facts(card).sentence == "Says the word in French. Any word."
+
+
 def test_a_long_paragraph_is_cut_at_a_sentence_or_a_word():
     assert facts("One sentence of words. " + "Another one, with more words. " * 20).sentence.endswith(
         "words."

@@ -47,6 +47,11 @@ class Command(BaseCommand):
         parts = f"{contents['base']}, {modules} and {count_noun(len(contents['tasks']), 'task')}"
         self.stdout.write(f"  {time.monotonic() - began_s:6.1f} s  loaded {parts} into the site")
         self.stdout.write("Its tasks are on the page that composes, under “Take a ready-made task”.")
+        if settings.HUB_EXAMPLE_REPORT != "no":
+            self.stdout.write(
+                "The site now composes its example report on it, some minutes of one worker. "
+                "HUB_EXAMPLE_REPORT=no leaves that out."
+            )
 
 
 def migrate_if_needed() -> None:
