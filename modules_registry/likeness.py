@@ -118,7 +118,8 @@ def first_of_copies(versions: Sequence[int]) -> set[int]:
         sketch = sketch_of.get(version)
         if sketch is None or not seen & {sketch, *near.get(sketch, ())}:
             kept.add(version)
-            seen |= {sketch} - {None}
+            if sketch is not None:
+                seen.add(sketch)
     return kept
 
 
