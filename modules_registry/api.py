@@ -28,7 +28,7 @@ from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.card_preview import card_preview
-from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use
+from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use, ways_on
 from modules_registry.comparison import compare_modules
 from modules_registry.evidence import evidence_of
 from modules_registry.facets import BY_KEY, BY_NAME
@@ -51,6 +51,7 @@ from modules_registry.serializers import (
     EvidenceSerializer,
     FacetsSerializer,
     FilesInput,
+    HashMatchSerializer,
     LikeSerializer,
     ModuleChange,
     ModuleDetailSerializer,
@@ -60,6 +61,7 @@ from modules_registry.serializers import (
     ModuleSnippetSerializer,
     MoveInput,
     OwnerSerializer,
+    SaidFacetSerializer,
     SearchFilters,
     SearchInput,
     SuggestionInput,
@@ -67,10 +69,12 @@ from modules_registry.serializers import (
     TagDetailSerializer,
     TagSerializer,
     VersionSerializer,
+    WaysOnSerializer,
 )
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_module
 from modules_registry.suggestions import suggestions
+from modules_registry.tags import normalize_tag
 
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 NOT_FOUND = {403: ErrorSerializer, 404: ErrorSerializer}  # 403: staff hold it; its owner is told why
@@ -507,7 +511,7 @@ class TagApi(APIView):
         responses={200: TagDetailSerializer, 404: ErrorSerializer},
     )
     def get(self, request: Request, tag: str) -> Response:
-        return Response(TagDetailSerializer(tag_overview_or_404(tag, request.user)).data)
+        return Response(TagDetailSerializer(tag_overview_or_404(normalize_tag(tag), request.user)).data)
 
 
 class TagListApi(APIView):
@@ -552,6 +556,9 @@ def said_of(found: FoundModules) -> dict[str, Any]:
         "corrections": [{"word": word, "taken_for": taken} for word, taken in found.taken_for],
         "words_asked": found.words_asked,
         "words_needed": found.words_needed,
+        "read_as": SaidFacetSerializer(found.read_as, many=True).data,
+        "hash_matches": HashMatchSerializer(found.hash_matches, many=True).data,
+        "ways_on": WaysOnSerializer(ways_on(found)).data,
     }
 
 

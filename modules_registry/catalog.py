@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial, reduce
 from operator import or_
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from django.contrib.postgres.search import SearchRank, TrigramSimilarity
+from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
 from django.db.models.functions import Collate, Lower, Upper
 
@@ -29,8 +29,18 @@ from modules_registry.counting import (
     library_count,
     library_values,
 )
-from modules_registry.facets import BY_KEY, BY_NAME, FACETS, PIPELINES, YES, FacetKind
+from modules_registry.facets import (
+    BY_KEY,
+    BY_NAME,
+    FACETS,
+    PIPELINES,
+    YES,
+    FacetKind,
+    SaidFacet,
+    facets_said,
+)
 from modules_registry.fitting import RULES, fits_named
+from modules_registry.hashes import HashMatch, hash_find
 from modules_registry.keyset import (
     KeysetPage,
     Order,
@@ -43,7 +53,7 @@ from modules_registry.keyset import (
 )
 from modules_registry.models import FacetValue, Module, ModuleQuerySet
 from modules_registry.selectors import is_storable
-from modules_registry.words import SearchWords, fold, read_words
+from modules_registry.words import SearchWords, fold, read_words, words_beside
 
 SORTS = {
     "best": "Best match",
@@ -63,11 +73,13 @@ ORDERS = {
     "name": Order(Collate(Lower("name"), "C"), str, is_descending=False),
 }
 MATCHES = ("any",)
+Found = TypeVar("Found", bound=QuerySet[Module])
 Q_LENGTH_MAX = 200
 CHOICES_MAX = 8  # of one facet
 RANKED_MAX = 300  # matches, the most downloaded, that are put in order of how well they match
 PART_LENGTH_MIN = 3  # a shorter part of a name is in too many
 NEAREST_COUNT = 6
+TAGS_OFFERED = 8
 IN_USE_MAX = 1000  # values of a facet in one list
 
 # How list_models() sorts.
@@ -122,6 +134,14 @@ class ModuleFilters:
     @property
     def facet_pairs(self) -> list[tuple[FacetKind, str]]:
         return [(kind, value) for kind in FACETS for value in self.values(kind)]
+
+    def as_read(self) -> tuple["ModuleFilters", list[SaidFacet]]:
+        """The same search with the filters that are among its words, such as “rank 4”, as filters."""
+        q, found = facets_said(self.q)
+        said = [each for each in found if getattr(self, each.kind.key) in ("", each.value)]
+        if not said or len(said) < len(found):  # one contradicts a filter that was chosen: all are words
+            return self, []
+        return replace(self, q=q, **{each.kind.key: each.value for each in said}), said
 
     def without(self, name: str, value: str = "") -> "ModuleFilters":
         """The same search with a choice taken back; of several values, one."""
@@ -222,10 +242,20 @@ class FoundModules:
     taken_for: tuple[tuple[str, str], ...]  # misspelled words, and what each was taken for
     words_asked: int
     words_needed: int  # so many of them each module has
+    read_as: tuple[SaidFacet, ...] = ()  # words that were read as filters
+    hash_matches: tuple[HashMatch, ...] = ()  # versions that the hash which was typed belongs to
 
     @property
     def count_text(self) -> str:
         return count_text(self.count, is_exact=self.is_exact)
+
+
+@dataclass(frozen=True)
+class WaysOn:
+    """What to search for instead of what found nothing: words of the library, else its tags."""
+
+    words: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,12 +268,18 @@ class Search:
     is_none: bool  # a value that no module has, or text that no row can hold
     owner: Namespace | None
     words: SearchWords
-    named: Q | None  # modules whose name or owner was typed
+    named: Q | None  # modules whose name, owner or hash was typed
     fitting: Q | None = None  # modules that can be composed with a given one
+    read_as: tuple[SaidFacet, ...] = ()  # words that were read as filters
+    hash_matches: tuple[HashMatch, ...] = ()
 
     def matching(self, words_needed: int, *, without: int = 0) -> QuerySet[Module]:
         """What matches, in no order. Args: without: the key of a facet value that is not asked for."""
-        found = self.listed.none() if self.is_none else self.listed
+        return self.narrow(self.listed, words_needed, without=without)
+
+    def narrow(self, found: Found, words_needed: int, *, without: int = 0) -> Found:
+        """Those of other modules that match."""
+        found = found.none() if self.is_none else found
         keys = [key for key in self.keys.values() if key != without]
         if keys:
             found = found.filter(facets__contains=keys)
@@ -268,19 +304,31 @@ class Search:
 
 
 def read_search(filters: ModuleFilters, viewer: object) -> Search:
-    """Resolve names of owners, tags and so on to keys before the search. At most eight queries."""
+    """Resolve names of owners, tags and so on to keys before the search. At most nine queries; of a hash,
+    six more.
+
+    Raises:
+        Refusal: nothing can be composed with the module that it asks about.
+    """
+    filters, read_as = filters.as_read()
     texts = [filters.q, *(value for _, value in filters.facet_pairs)]
     is_none = not all(is_storable(text) for text in texts)
     owner = namespace_by_name(filters.author) if filters.author and not is_none else None
     asked = {(kind.name, value) for kind, value in filters.facet_pairs if kind.name != "author"}
     keys = facet_keys_of(asked) if asked and not is_none else {}
     is_none = is_none or len(keys) < len(asked) or bool(filters.author and owner is None)
-    words, named = SearchWords(), None
+    words, named, hash_matches = SearchWords(), None, []
     if filters.q and not is_none:
         words, named = read_words(filters.q), named_like(filters.q)
+        hash_matches = hash_find(filters.q, viewer)
+    if hash_matches:
+        of_hash = Q(pk__in={match.version.module_id for match in hash_matches})
+        named = of_hash if named is None else named | of_hash
     fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
     listed = Module.objects.visible_to(viewer).published()
-    return Search(filters, listed, keys, is_none, owner, words, named, fitting)
+    return Search(
+        filters, listed, keys, is_none, owner, words, named, fitting, tuple(read_as), tuple(hash_matches)
+    )
 
 
 def facet_keys_of(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -307,9 +355,9 @@ def module_search(filters: ModuleFilters, viewer: object = None) -> QuerySet[Mod
         found = search.matching(words_needed)
         if words_needed <= 1 or found.exists():
             break
-    if filters.order == "best":
+    if search.filters.order == "best":
         return ranked(found, search)
-    order = ORDERS[filters.order]
+    order = ORDERS[search.filters.order]
     expression = F(order.expression) if isinstance(order.expression, str) else order.expression
     key = "-pk" if order.is_descending else "pk"
     return found.order_by(expression.desc() if order.is_descending else expression.asc(), key)
@@ -335,16 +383,18 @@ def find_modules(
             break
     page = page_of(search, words_needed, viewer, counted, cursor, size)
     return FoundModules(
-        filters,
+        search.filters,
         page.rows,
         page.previous,
         page.next,
         counted.count,
         counted.is_exact,
-        shown_facets(filters, counted) if has_facets else [],
+        shown_facets(search.filters, counted) if has_facets else [],
         search.words.taken_for,
         len(search.words.groups),
         words_needed,
+        search.read_as,
+        search.hash_matches,
     )
 
 
@@ -454,7 +504,8 @@ def with_shown_columns(found: QuerySet[Module]) -> QuerySet[Module]:
 
 
 def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
-    """Put what matches in order: first what has most of the words, then by how well it matches.
+    """Put what matches in order: first what has most of the words, then what says most of them itself and
+    not by a synonym, then by how well it matches.
 
     The match is PostgreSQL's rank of the text plus the similarity of the name: both lie between 0 and 1, so
     that a module of that very name comes before one that mentions it often.
@@ -463,13 +514,22 @@ def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
     query = search.words.at_least(1)
     if query is None:
         return found.annotate(match=similarity).order_by("-match", "-downloads", "-pk")
-    covered: Any = Value(0, output_field=IntegerField())
-    for group in search.words.groups:
-        has_it = When(search=group.query, then=1)
-        covered = covered + Case(has_it, default=0, output_field=IntegerField())
+    groups = search.words.groups
     match = SearchRank(F("search"), query) + similarity
-    rows = found.annotate(match=match, covered=covered if len(search.words.groups) > 1 else Value(1))
-    return rows.order_by("-covered", "-match", "-downloads", "-pk")
+    rows = found.annotate(
+        match=match,
+        covered=count_true([group.query for group in groups]) if len(groups) > 1 else Value(1),
+        said=count_true([group.said for group in groups]),
+    )
+    return rows.order_by("-covered", "-said", "-match", "-downloads", "-pk")
+
+
+def count_true(queries: Iterable[SearchQuery]) -> Any:
+    """How many of these queries a module matches."""
+    count: Any = Value(0, output_field=IntegerField())
+    for query in queries:
+        count = count + Case(When(search=query, then=1), default=0, output_field=IntegerField())
+    return count
 
 
 def ranked_page(
@@ -541,6 +601,16 @@ def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
     return list(with_shown_columns(likest.order_by("-like", "-downloads", "-pk"))[:NEAREST_COUNT])
 
 
+def ways_on(found: FoundModules) -> WaysOn:
+    """What to search for instead where words found nothing: the nearest of the library, else its tags."""
+    q = found.filters.q
+    if found.count or not q or not is_storable(q):
+        return WaysOn()
+    if words := words_beside(q):
+        return WaysOn(words=tuple(words))
+    return WaysOn(tags=tuple(tag for tag, _ in tags_in_use()[:TAGS_OFFERED]))
+
+
 def count_of_owner(owner: Namespace, viewer: object) -> int:
     """How many published modules of an owner the viewer may see."""
     return Module.objects.visible_to(viewer).published().filter(namespace=owner).count()
@@ -597,7 +667,7 @@ def repositories_listed(asked: HubSearch, viewer: object) -> ModuleQuerySet:
         )
     if asked.q:
         search = read_search(ModuleFilters(q=asked.q), viewer)
-        found = found.filter(search.words_condition(len(search.words.groups)))
+        found = search.narrow(found, len(search.words.groups))
     return found
 
 

@@ -31,6 +31,22 @@ SCALINGS = {"standard": "alpha / r", "rslora": "alpha / √r (rsLoRA)", "per-lay
 ALLOWS = {"commercial": "Commercial use", "derivatives": "Derivatives"}
 VALUE = re.compile(r"[^\s,&?#\x00]{1,80}")
 TARGETS_MAX = 24  # of one module
+QUOTED = re.compile(r'("[^"]*")')
+# What is typed for a filter among the words of a search.
+SAID = (
+    (
+        "rank",
+        re.compile(
+            r"(?<![\w-])(?:(?:rank|r)\s*[=:]\s*|rank[\s-]?)(?P<value>[0-9]{1,6})(?![\w.])", re.IGNORECASE
+        ),
+    ),
+    (
+        "scaling",
+        re.compile(
+            r"(?<![\w-])(?P<rslora>rs-?lora|rank[\s-]stabili[sz]ed(?:\s+lora)?)(?![\w-])", re.IGNORECASE
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,33 @@ FACETS = (
 )
 BY_NAME = {kind.name: kind for kind in FACETS}
 BY_KEY = {kind.key: kind for kind in FACETS}
+
+
+@dataclass(frozen=True)
+class SaidFacet:
+    """A filter that somebody typed among the words of a search, such as “rank 4”."""
+
+    text: str
+    kind: FacetKind
+    value: str
+
+    @property
+    def label(self) -> str:
+        return self.kind.label(self.value)
+
+
+def facets_said(q: str) -> tuple[str, list[SaidFacet]]:
+    """The words of a search without the filters among them, and those. Words in quotation marks are words."""
+    said: dict[str, SaidFacet] = {}
+    parts = QUOTED.split(q)
+    for name, pattern in SAID:
+        for i in range(0, len(parts), 2):
+            found = pattern.search(parts[i])
+            if found is not None and name not in said:
+                value = found.groupdict().get("value") or "rslora"
+                said[name] = SaidFacet(found[0], BY_NAME[name], value.lstrip("0") or "0")
+                parts[i] = f"{parts[i][: found.start()]} {parts[i][found.end() :]}"
+    return (" ".join("".join(parts).split()) if said else q), list(said.values())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import Count, Q
 
+from hub_site.common.errors import Refusal
 from modules_registry.core.compatibility import Base, ModuleFacts, Reason, reasons_between
 from modules_registry.likeness import listed
 from modules_registry.models import Module, Version
@@ -13,6 +14,7 @@ from modules_registry.selectors import facts_of_version, is_storable, module_fin
 # How modules can be added up. "sum": whole updates, of any rank. "factors": A to A and B to B.
 RULES = {"sum": "sum of updates", "factors": "product of sums"}
 SHAPES_MAX = 200  # shapes of modules of one base that reasons are told of
+QUOTED_MAX = 120  # characters of a name that is none
 COUNTED_MAX = 10_000  # modules of other bases; more are not counted
 
 
@@ -66,17 +68,27 @@ def fits_with(version: Version, rule: str) -> Q:
 
 
 def fits_named(name: str, rule: str, viewer: object) -> Q:
-    """Which modules can be composed with the module of this name: none, if the viewer sees no such module.
+    """Which modules can be composed with the module of this name.
 
     Args:
         name: "owner/name".
         rule: a key of RULES; any other text means "sum".
+
+    Raises:
+        Refusal: the viewer sees no such module, or nothing can be composed with it here, and why.
     """
     owner, slash, module_name = name.partition("/")
     module = module_find(owner, module_name, viewer) if slash and is_storable(name) else None
     if module is None or module.current is None:
-        return Q(pk__in=[])
+        raise bad_fits(f"There is no module “{name[:QUOTED_MAX]}”. Write its name as “owner/name”.")
+    if module.current.base_id is None:
+        why = not_composable_because(module.current)
+        raise bad_fits(f"Nothing can be composed with {module.full_name} here. {why}")
     return fits_with(module.current, rule if rule in RULES else "sum") & ~Q(pk=module.pk)
+
+
+def bad_fits(message: str) -> Refusal:
+    return Refusal("bad_fits", message, fields={"fits": [message]})
 
 
 def fitting_of(version: Version, viewer: object) -> Fitting:

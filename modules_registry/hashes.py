@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
+from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import COMMIT_ID_LENGTH, Module, Version, VersionFile
 
 HASH = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})", re.IGNORECASE)
@@ -17,8 +18,9 @@ class HashMatch:
     """A version that a hash belongs to."""
 
     version: Version
-    kind: str  # "commit", "file", "git_blob" or "weights"
+    kind: str  # "commit", "file", "git_blob", "weights", or "same_weights": another's of the same values
     path: str = ""  # of the file
+    of: str = ""  # the module whose weights these are too
 
     @property
     def module(self) -> Module:
@@ -32,6 +34,7 @@ class HashMatch:
             "file": f"The sha256 of {self.path} in {of}.",
             "git_blob": f"The git blob id of {self.path} in {of}.",
             "weights": f"The hash of the weights of {of}, by their values.",
+            "same_weights": f"Its {of} has the same weights as {self.of}, in another file.",
         }[self.kind]
 
 
@@ -54,7 +57,20 @@ def hash_find(text: str, viewer: object) -> list[HashMatch]:
     visible = Version.objects.filter(pk__in=found, module__in=Module.objects.visible_to(viewer))
     versions = visible.select_related("module__namespace", "module__current")
     matches = [HashMatch(version, *found[version.pk]) for version in versions]
+    matches += copies_of(matches, viewer)
     return sorted(matches, key=is_old)[:SHOWN_MAX]
+
+
+def copies_of(matches: list[HashMatch], viewer: object) -> list[HashMatch]:
+    """Other versions whose weights have the values of a file of weights that was found."""
+    of_file = [match.version for match in matches if match.path == WEIGHTS_FILE]
+    names = {version.sketch_id: version.module.full_name for version in of_file if version.sketch_id}
+    if not names:
+        return []
+    same = Version.objects.filter(sketch__in=names, module__in=Module.objects.visible_to(viewer))
+    others = same.exclude(pk__in=[match.version.pk for match in matches]).order_by("-pk")
+    versions = others.select_related("module__namespace", "module__current")[:SHOWN_MAX]
+    return [HashMatch(each, "same_weights", of=names[each.sketch_id]) for each in versions]
 
 
 def candidates(digits: str) -> dict[int, tuple[str, str]]:
@@ -77,5 +93,5 @@ def candidates(digits: str) -> dict[int, tuple[str, str]]:
     return found
 
 
-def is_old(match: HashMatch) -> tuple[bool, int]:
-    return match.module.current_id != match.version.pk, -match.version.pk
+def is_old(match: HashMatch) -> tuple[bool, bool, int]:
+    return match.kind == "same_weights", match.module.current_id != match.version.pk, -match.version.pk

@@ -6,11 +6,11 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from modules_registry.card_facts import plain_text, sample_in
-from modules_registry.core.languages import LANGUAGES
+from modules_registry.core.languages import LANGUAGES, OWN_NAMES
 from modules_registry.facets import FacetFacts, facet_values
 from modules_registry.models import FacetValue, Module, Version
 from modules_registry.selectors import card_of
-from modules_registry.words import fold, words_add, words_in
+from modules_registry.words import fold, joined_words, words_add, words_in
 
 CARD_CHARACTERS_MAX = 20_000  # of a card are searched
 AT_ONCE = 200  # modules in one transaction of `index_waiting`
@@ -85,15 +85,19 @@ def facts_of_module(
 
 
 def search_text_of(module: Module, tags: Iterable[str], values: Iterable[tuple[str, str]]) -> str:
-    """Sentence, tags, base, and its languages by their names."""
+    """Sentence, tags, base, its languages by their names, and its words with hyphens also without."""
     named = dict(values)
     base = named.get("base", "")
-    languages = " ".join(LANGUAGES[value] for facet, value in values if facet == "language")
-    return fold("\n".join([module.sentence, " ".join(tags), base, base.replace("/", " "), languages]))
+    spoken = [value for facet, value in values if facet == "language"]
+    languages = " ".join(f"{LANGUAGES[value]} {OWN_NAMES.get(value, '')}" for value in spoken)
+    text = fold("\n".join([module.sentence, " ".join(tags), base, base.replace("/", " "), languages]))
+    joined = joined_words(f"{fold(module.name)}\n{text}")
+    return "\n".join(filter(None, [text, " ".join(joined)]))
 
 
 def searched_card(body: str) -> str:
-    return fold(plain_text(body))[:CARD_CHARACTERS_MAX]
+    text = fold(plain_text(body))[:CARD_CHARACTERS_MAX]
+    return "\n".join(filter(None, [text, " ".join(joined_words(text))]))
 
 
 def facet_keys(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -8,18 +8,19 @@ from rest_framework import serializers
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
-from hub_site.common.api_inputs import BoundedListField, InputSerializer
+from hub_site.common.api_inputs import BoundedListField, InputSerializer, OneOfField
 from modules_registry import selectors
 from modules_registry.activity import ACTIVITY_MAX
-from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS
+from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS, WaysOn
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.counting import EXACT_MAX
 from modules_registry.evidence import Measured, measured_of
-from modules_registry.facets import ALLOWS, SCALINGS, SIZES, YES
+from modules_registry.facets import ALLOWS, SCALINGS, SIZES, YES, SaidFacet
 from modules_registry.fitting import RULES
+from modules_registry.hashes import HashMatch
 from modules_registry.likeness import CopyOf, originals_of
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
@@ -35,12 +36,12 @@ PAGE_SIZE, PAGE_SIZE_MAX = 24, 100
 
 def several(help_text: str, choices: list[str] | None = None) -> BoundedListField:
     """A filter that can be repeated."""
-    child = serializers.ChoiceField(choices=choices) if choices else serializers.CharField(max_length=80)
+    child = OneOfField(choices=choices) if choices else serializers.CharField(max_length=80)
     return BoundedListField(child=child, default=list, max_length=CHOICES_MAX, help_text=help_text)
 
 
-def one_of(choices: list[str], help_text: str) -> serializers.ChoiceField:
-    return serializers.ChoiceField(choices=choices, default="", allow_blank=True, help_text=help_text)
+def one_of(choices: list[str], help_text: str) -> OneOfField:
+    return OneOfField(choices=choices, default="", allow_blank=True, help_text=help_text)
 
 
 class FileSerializer(serializers.ModelSerializer[VersionFile]):
@@ -250,6 +251,39 @@ class TakenForSerializer(serializers.Serializer[dict[str, str]]):
     taken_for = serializers.CharField()
 
 
+class HashMatchSerializer(serializers.Serializer[HashMatch]):
+    """A version that a hash belongs to."""
+
+    id = serializers.CharField(source="module.full_name")
+    version = serializers.IntegerField(source="version.number", allow_null=True)
+    commit_id = serializers.CharField(source="version.commit_id")
+    kind = serializers.ChoiceField(
+        choices=("commit", "file", "git_blob", "weights", "same_weights"),
+        help_text="“same_weights”: the weights of a file of that hash, in another file.",
+    )
+    path = serializers.CharField(help_text="Of the file; empty for a commit and for weights.")
+    sentence = serializers.CharField()
+
+
+class SaidFacetSerializer(serializers.Serializer[SaidFacet]):
+    """Words of the search that were read as a filter; in quotation marks they are words."""
+
+    text = serializers.CharField()
+    filter = serializers.CharField(source="kind.name")
+    value = serializers.CharField()
+
+
+class WaysOnSerializer(serializers.Serializer[WaysOn]):
+    """What to search for instead of words that found nothing; empty where something was found."""
+
+    words = serializers.ListField(
+        child=serializers.CharField(), help_text="Words of the library that are near, the nearest first."
+    )
+    tags = serializers.ListField(
+        child=serializers.CharField(), help_text="Where no word is near: the tags that most modules have."
+    )
+
+
 class FoundSerializer(serializers.Serializer[dict[str, Any]]):
     """What is said of all that a search found."""
 
@@ -258,6 +292,9 @@ class FoundSerializer(serializers.Serializer[dict[str, Any]]):
     corrections = TakenForSerializer(many=True)
     words_asked = serializers.IntegerField(help_text="Words of the search that count.")
     words_needed = serializers.IntegerField(help_text="Each module has so many of them at least.")
+    read_as = SaidFacetSerializer(many=True)
+    hash_matches = HashMatchSerializer(many=True)
+    ways_on = WaysOnSerializer()
 
 
 class ModulePageSerializer(FoundSerializer):
@@ -525,7 +562,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
         max_length=Q_LENGTH_MAX,
         help_text='Words, "phrases", -excluded words, or a part of the name. Misspelled words are corrected.',
     )
-    match = serializers.ChoiceField(
+    match = OneOfField(
         choices=list(MATCHES),
         default="",
         allow_blank=True,
@@ -563,7 +600,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
         max_length=FULL_NAME_LENGTH_MAX,
         help_text="“owner/name”: only modules that can be composed with this one.",
     )
-    fits_by = serializers.ChoiceField(
+    fits_by = OneOfField(
         choices=list(RULES),
         default="",
         allow_blank=True,
@@ -574,7 +611,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
 class SearchInput(SearchFilters):
     """The query of a search, and the page of it."""
 
-    sort = serializers.ChoiceField(
+    sort = OneOfField(
         choices=list(SORTS),
         default="",
         allow_blank=True,
@@ -645,7 +682,7 @@ class ModuleInput(FilesInput):
     )
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
     sentence = serializers.CharField(max_length=300, help_text="What it was trained for.")
-    licence = serializers.ChoiceField(choices=list(LICENSES))
+    licence = OneOfField(choices=list(LICENSES))
     tags = TagsField(required=False, help_text="Repeat it, or separate tags by commas.")
     private = serializers.BooleanField(required=False, default=False, help_text="Nobody else sees it.")
 
@@ -661,7 +698,7 @@ class ModuleChange(InputSerializer):
     """What is left out stays as it is."""
 
     sentence = serializers.CharField(required=False, max_length=300)
-    licence = serializers.ChoiceField(required=False, choices=list(LICENSES))
+    licence = OneOfField(required=False, choices=list(LICENSES))
     tags = TagsField(required=False)
     private = serializers.BooleanField(required=False)
     prompt_template = PromptTemplateField()

@@ -1,9 +1,10 @@
 """What to offer while somebody types: modules, and tags, bases, owners and languages that begin so."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from django.db.models import QuerySet
 from django.db.models.functions import Collate, Lower, Upper
 from django.urls import reverse
 
@@ -12,6 +13,7 @@ from modules_registry.facets import BY_NAME
 from modules_registry.keyset import Order, first_keys
 from modules_registry.models import FacetValue, Module
 from modules_registry.selectors import is_storable
+from modules_registry.words import fold, spelled_as_known
 
 MODULES_MAX, VALUES_MAX = 5, 6
 Q_LENGTH_MIN, Q_LENGTH_MAX = 2, 80
@@ -33,11 +35,25 @@ class Suggestion:
 
 
 def suggestions(q: str) -> list[Suggestion]:
-    """Suggestions for the beginning of a search, of what everyone may see; in two or three queries."""
+    """Suggestions for the beginning of a search, of what everyone may see.
+
+    What begins so, else what begins as the words that were probably meant, else what is named nearly so. In
+    two or three queries, of a misspelled beginning in at most eight.
+    """
     typed = " ".join(q.split())[:Q_LENGTH_MAX].casefold()
     if len(typed) < Q_LENGTH_MIN or not is_storable(typed):
         return []
-    return [*map(of_value, values_beginning(typed)), *map(of_module, modules_named(typed))]
+    values, keys = beginning_so(typed)
+    if not values and not keys and (meant := spelled_as_known(fold(typed))) != typed:
+        values, keys = beginning_so(meant)
+    if len(keys) < MODULES_MAX:
+        keys += keys_named_nearly(typed, MODULES_MAX - len(keys), without=keys)
+    return [*map(of_value, values), *map(of_module, modules_of(keys))]
+
+
+def beginning_so(typed: str) -> tuple[Sequence[FacetValue], list[int]]:
+    """The values, and the keys of the modules, that begin with a text."""
+    return values_beginning(typed), keys_beginning(typed)
 
 
 def values_beginning(typed: str) -> Sequence[FacetValue]:
@@ -48,21 +64,34 @@ def values_beginning(typed: str) -> Sequence[FacetValue]:
     return sorted(found, key=lambda row: (-row.n_modules, row.value))[:VALUES_MAX]
 
 
-def modules_named(typed: str) -> list[Module]:
-    """Modules whose name begins so, the most downloaded first; if there are few, those named nearly so."""
-    owner, slash, name = typed.rpartition("/")
-    listed = Module.objects.visible_to(None).published().select_related("namespace")
-    listed = listed.only("name", "sentence", "namespace__name")
-    if slash:
-        listed = listed.filter(namespace=namespace_by_name(owner))
+def keys_beginning(typed: str) -> list[int]:
+    """Modules whose name begins so, the most downloaded first."""
+    listed, name = named_in(typed)
     begin = listed.alias(lower=Collate(Lower("name"), "C")).filter(lower__startswith=name)
-    keys = first_keys(begin, BY_DOWNLOADS, MODULES_MAX, most=LOOKED_AT_MAX)
-    if len(keys) < MODULES_MAX and len(name) >= NEAR_LENGTH_MIN:
-        near = listed.alias(upper=Upper("name")).filter(upper__trigram_similar=name.upper())
-        keys += first_keys(
-            near.exclude(pk__in=keys), BY_DOWNLOADS, MODULES_MAX - len(keys), most=LOOKED_AT_MAX
-        )
-    found = {module.pk: module for module in listed.filter(pk__in=keys)}
+    return first_keys(begin, BY_DOWNLOADS, MODULES_MAX, most=LOOKED_AT_MAX)
+
+
+def keys_named_nearly(typed: str, count: int, *, without: Collection[int]) -> list[int]:
+    listed, name = named_in(typed)
+    if len(name) < NEAR_LENGTH_MIN:
+        return []
+    near = listed.alias(upper=Upper("name")).filter(upper__trigram_similar=name.upper())
+    return first_keys(near.exclude(pk__in=without), BY_DOWNLOADS, count, most=LOOKED_AT_MAX)
+
+
+def named_in(typed: str) -> tuple[QuerySet[Module], str]:
+    """The modules among which to look, and the part of what was typed that is a module's name."""
+    owner, slash, name = typed.rpartition("/")
+    listed = Module.objects.visible_to(None).published()
+    return listed.filter(namespace=namespace_by_name(owner)) if slash else listed, name
+
+
+def modules_of(keys: Sequence[int]) -> list[Module]:
+    """The modules of these keys, in their order."""
+    if not keys:
+        return []
+    rows = Module.objects.select_related("namespace").only("name", "sentence", "namespace__name")
+    found = rows.in_bulk(keys)
     return [found[key] for key in keys if key in found]
 
 

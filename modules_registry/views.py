@@ -39,6 +39,7 @@ from modules_registry.catalog import (
     find_modules,
     modules_of_base,
     nearest_modules,
+    ways_on,
 )
 from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
@@ -63,7 +64,6 @@ from modules_registry.forms import (
     filters_from,
     initial_description,
 )
-from modules_registry.hashes import hash_find
 from modules_registry.likeness import originals_of
 from modules_registry.lineage import ComposedFrom, composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
@@ -91,14 +91,20 @@ HISTORY_PAGE_SIZE = 50
 @kept_for_strangers
 def module_list(request: HttpRequest) -> HttpResponse:
     """The library: search, narrow, sort."""
-    found = found_at_cursor(request, filters_from(request.GET))
+    asked, problem = filters_from(request.GET), ""
+    try:
+        found = found_at_cursor(request, asked)
+    except Refusal as refusal:  # of the module that others are to fit; a link may be old
+        problem = f"{refusal.message} The filter “Compatible with” was left out."
+        found = found_at_cursor(request, replace(asked, fits="", fits_by=""))
     filters = found.filters
     context = {
         "found": found,
         "filters": filters,
         "facet_lists": facet_lists(tuple(found.facets)),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
-        "hash_matches": hash_find(filters.q, request.user),
+        "problem": problem,
+        "ways_on": ways_on(found),
         "nearest": [] if found.count else nearest_modules(filters, request.user),
         "with_any_word": replace(filters, match="any") if found.words_needed > 1 else None,
     }
@@ -112,7 +118,11 @@ def facet_lists(facets: tuple[Facet, ...]) -> str:
 
 
 def found_at_cursor(request: HttpRequest, filters: ModuleFilters, *, has_facets: bool = True) -> FoundModules:
-    """The page of a search that the address asks for; the first one if its cursor makes no sense."""
+    """The page of a search that the address asks for; the first one if its cursor makes no sense.
+
+    Raises:
+        Refusal: another module is to fit, and nothing can.
+    """
     search = partial(find_modules, filters, request.user, size=PAGE_SIZE, has_facets=has_facets)
     try:
         return search(cursor=request.GET.get("cursor", ""))

@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations
+from itertools import chain, combinations
 from operator import and_, or_
 
 from django.contrib.postgres.search import SearchQuery
@@ -17,21 +17,56 @@ WORDS_MAX = 8  # of one search
 WORD = re.compile(r"[^\W_]+")
 TERM = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\W_]+))')
 LETTERS = re.compile(r"[^\W\d_]{2,40}")
+COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:-[^\W\d_]+){1,2}(?![\w-])")
+SAID_IN = "AB"  # weights of the text: of the name, and of sentence, tags and base
+# Endings, from British to American spelling and back.
+AMERICAN = (
+    (re.compile(r"(?<=\w{3})is(e|es|ed|er|ers|ing|ation|ations)\Z"), r"iz\1"),
+    (re.compile(r"(?<=\w{2})ys(e|es|ed|er|ers|ing)\Z"), r"yz\1"),
+    (re.compile(r"(?<=\w{2})our(s|ed|ing|ful|ite|ites)?\Z"), r"or\1"),
+    (re.compile(r"(?<=\w{3})ogue(s?)\Z"), r"og\1"),
+)
+BRITISH = (
+    (re.compile(r"(?<=\w{3})iz(e|es|ed|er|ers|ing|ation|ations)\Z"), r"is\1"),
+    (re.compile(r"(?<=\w{2})yz(e|es|ed|er|ers|ing)\Z"), r"ys\1"),
+    (re.compile(r"(?<=\w{2})or(s|ed|ing|ful|ite|ites)?\Z"), r"our\1"),
+    (re.compile(r"(?<=\w{3})og(s?)\Z"), r"ogue\1"),
+)
 BEGINNING_LENGTH_MIN = 2  # a shorter word stands for itself alone
-MISSPELLED_LENGTH_MIN = 4
+MISSPELLED_LENGTH_MIN = 3
+SHORT_WORD = 3  # letters; in such a word one may be missing or exchanged, but none wrong or too many
+BESIDE_MAX = 6  # words of the library that are offered where nothing matches
+ALIKE_BEGINNING = 3  # letters
 NEAR_MAX = 3  # words taken for a misspelled one
 BEGINNINGS_MAX = 8  # words that begin like one
 LONG_WORD = 8  # letters; such a word may have two mistakes
+LATIN = frozenset("abcdefghijklmnopqrstuvwxyz")
+SCRIPT_BLOCK = 64  # letters of one script stand together in Unicode
+VARIANTS_MAX = 4000  # of one word; that is 40 Latin letters
 
 # Of each word: its stem (none: a word like “the”), and the stems of known words that begin with it.
 STEMS = "SELECT word, (ts_lexize('english_stem', word))[1] FROM unnest(%s::text[]) AS word"
-NEAR = """
+KNOWN = "SELECT word, n_modules FROM modules_registry_searchword WHERE word = ANY(%s)"
+ALIKE = """
 SELECT typed, near.word, near.n_modules
 FROM unnest(%s::text[]) AS typed
 CROSS JOIN LATERAL (
     SELECT word, n_modules FROM modules_registry_searchword
     WHERE word %% typed ORDER BY similarity(word, typed) DESC LIMIT 12
 ) AS near
+"""
+# Known words that look like each typed one, then those that begin like it, the commonest first.
+BESIDE = """
+SELECT found.word FROM unnest(%(typed)s::text[]) AS typed
+CROSS JOIN LATERAL (
+    (SELECT word, similarity(word, typed) AS likeness, n_modules FROM modules_registry_searchword
+     WHERE word %% typed ORDER BY likeness DESC, n_modules DESC, word LIMIT %(count)s)
+    UNION ALL
+    (SELECT word, 0, n_modules FROM modules_registry_searchword
+     WHERE word >= left(typed, %(length)s) AND word < left(typed, %(length)s) || chr(1114111)
+     ORDER BY n_modules DESC, word LIMIT %(count)s)
+) AS found
+ORDER BY found.likeness DESC, found.n_modules DESC, found.word
 """
 ADD_WORDS = """
 INSERT INTO modules_registry_searchword (word, lexeme, n_modules)
@@ -49,6 +84,7 @@ class WordGroup:
 
     typed: str
     query: SearchQuery
+    said: SearchQuery  # the word itself, in whatever ending or spelling, in a name, a sentence or a tag
 
 
 @dataclass(frozen=True)
@@ -91,14 +127,45 @@ def words_add(words: Iterable[str]) -> None:
         cursor.execute(ADD_WORDS, [sorted(words)])
 
 
+def joined_words(text: str) -> list[str]:
+    """Of each word of a text that is written with hyphens, “x-ray”: the same without, “xray”."""
+    joined = (compound.replace("-", "") for compound in COMPOUND.findall(text))
+    return [word for word in dict.fromkeys(joined) if LETTERS.fullmatch(word)]
+
+
+def spellings(word: str) -> list[str]:
+    """The other ways to spell a word that end it as British or American English does."""
+    found = [pattern.sub(ending, word) for pattern, ending in (*AMERICAN, *BRITISH)]
+    return [other for other in dict.fromkeys(found) if other != word]
+
+
+def american(word: str) -> str:
+    """A word with the ending of American English, by which synonyms are compared."""
+    return next((made for pattern, ending in AMERICAN if (made := pattern.sub(ending, word)) != word), word)
+
+
 def read_words(q: str) -> SearchWords:
-    """Read what somebody typed: words, "phrases", -excluded words. At most three queries."""
-    terms = list(TERM.finditer(fold(q)))[:WORDS_MAX]
+    """Read what somebody typed: words, "phrases", -excluded words. At most five queries."""
+    text = fold(q)
+    terms = list(TERM.finditer(text))[:WORDS_MAX]
     typed = [term["word"] for term in terms if term["word"] and not term["minus"]]
-    stems = stems_of(typed)
-    synonyms = synonyms_of(typed)
-    beginnings = known_stems({word: stem for word, stem in stems.items() if stem})
-    nears = near_words([word for word in typed if stems[word] and not beginnings[word] and word.isalpha()])
+    forms = {word: [word, *spellings(word)] for word in typed}
+    declared = declared_synonyms() if typed else []
+    own = {form for each in forms.values() for form in each}
+    stems = stems_of(own | {american(word) for part in (*typed, *chain(*declared)) for word in part.split()})
+    synonyms = synonyms_of(typed, declared, stems)
+    joined = joined_in(text)
+    stems_asked = {
+        word: {stem for form in each if (stem := stems[form])} for word, each in forms.items() if stems[word]
+    }
+    beginnings = known_stems(stems_asked)
+    has_synonyms = {word for run in synonyms for word in run.split()}
+    unknown = [
+        word
+        for word in stems_asked
+        if not beginnings[word] and word not in has_synonyms and word not in joined and word.isalpha()
+    ]
+    nears = near_words(unknown)
     groups, excluded = [], []
     for term in terms:
         if term["minus"]:
@@ -108,12 +175,14 @@ def read_words(q: str) -> SearchWords:
         elif term["word"]:
             word = term["word"]
             if stems[word]:
+                itself = [*forms[word], *joined.get(word, ())]
                 runs = [others for run, others in synonyms.items() if word in run.split()]
                 same = [*(other for others in runs for other in others), *nears.get(word, ())]
-                groups.append(WordGroup(word, word_query(word, beginnings[word], same)))
+                query = word_query(word, itself, beginnings[word], same)
+                groups.append(WordGroup(word, query, said_query(word, itself, beginnings[word])))
         elif WORD.search(term["phrase"]):
             phrase = SearchQuery(term["phrase"], config="english", search_type="phrase")
-            groups.append(WordGroup(term["phrase"], phrase))
+            groups.append(WordGroup(term["phrase"], phrase, phrase))
     return SearchWords(
         tuple(groups),
         reduce(and_, excluded) if excluded else None,
@@ -121,9 +190,25 @@ def read_words(q: str) -> SearchWords:
     )
 
 
-def word_query(word: str, beginnings: Iterable[str], same: Iterable[str]) -> SearchQuery:
-    """Whatever stands for one word: its stem, words that begin with it, synonyms, near words."""
-    queries = [SearchQuery(word, config="english", search_type="plain")]
+def joined_in(text: str) -> dict[str, list[str]]:
+    """Of each part of a word with hyphens: the whole word without them."""
+    found: dict[str, list[str]] = {}
+    for compound in COMPOUND.findall(text):
+        for part in compound.split("-"):
+            found.setdefault(part, []).append(compound.replace("-", ""))
+    return found
+
+
+def word_query(
+    word: str, itself: Iterable[str], beginnings: Iterable[str], same: Iterable[str]
+) -> SearchQuery:
+    """Whatever stands for one word: its stem, words that begin with it, synonyms, near words.
+
+    Args:
+        itself: the word in each of its spellings.
+        beginnings: stems.
+    """
+    queries = [SearchQuery(form, config="english", search_type="plain") for form in itself]
     if len(word) >= BEGINNING_LENGTH_MIN:
         queries.append(SearchQuery(f"{word}:*", config="simple", search_type="raw"))
     queries += [SearchQuery(stem, config="simple", search_type="plain") for stem in beginnings]
@@ -131,7 +216,16 @@ def word_query(word: str, beginnings: Iterable[str], same: Iterable[str]) -> Sea
     return reduce(or_, queries)
 
 
-def stems_of(words: Sequence[str]) -> dict[str, str | None]:
+def said_query(word: str, itself: Iterable[str], beginnings: Iterable[str]) -> SearchQuery:
+    """The word itself, or one that begins with it, but in the text of a card alone."""
+    queries = [SearchQuery(f"{form}:{SAID_IN}", config="english", search_type="raw") for form in itself]
+    if len(word) >= BEGINNING_LENGTH_MIN:
+        queries.append(SearchQuery(f"{word}:*{SAID_IN}", config="simple", search_type="raw"))
+    queries += [SearchQuery(f"{stem}:{SAID_IN}", config="simple", search_type="raw") for stem in beginnings]
+    return reduce(or_, queries)
+
+
+def stems_of(words: Collection[str]) -> dict[str, str | None]:
     """The stem of each word; None for those that are in every text, like “the”."""
     if not words:
         return {}
@@ -140,45 +234,100 @@ def stems_of(words: Sequence[str]) -> dict[str, str | None]:
         return dict(cursor.fetchall())
 
 
-def known_stems(stems: Mapping[str, str]) -> dict[str, list[str]]:
+def known_stems(stems: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Of each word: stems of the commonest known words that begin with it or share its stem.
 
     Nothing is known of a word that nobody uses, nor any that begins like it: it may be misspelled.
 
     Args:
-        stems: of each word.
+        stems: of each word, in each of its spellings.
     """
     found: dict[str, list[str]] = {word: [] for word in stems}
     if not stems:
         return found
-    known = [SearchWord.objects.filter(lexeme__in=stems.values()).values_list("word", "lexeme")]
+    known = [SearchWord.objects.filter(lexeme__in=set().union(*stems.values())).values_list("word", "lexeme")]
     for word in stems:
         if len(word) >= BEGINNING_LENGTH_MIN:
             begins = SearchWord.objects.filter(word__startswith=word).values_list("word", "lexeme")
             known.append(begins.order_by("-n_modules", "word")[:BEGINNINGS_MAX])
     first, *others = known
     for word, lexeme in first.union(*others, all=True):
-        for typed, stem in stems.items():
-            if (word.startswith(typed) or lexeme == stem) and lexeme not in found[typed]:
+        for typed, own in stems.items():
+            if (word.startswith(typed) or lexeme in own) and lexeme not in found[typed]:
                 found[typed].append(lexeme)
     return found
 
 
-def near_words(misspelled: Sequence[str]) -> dict[str, list[str]]:
-    """Of each word that is not known: the known words nearest to it, the likeliest first."""
-    asked = [word for word in dict.fromkeys(misspelled) if len(word) >= MISSPELLED_LENGTH_MIN]
+def near_words(typed_words: Iterable[str]) -> dict[str, list[str]]:
+    """Of each word that is not known itself: the known words nearest to it, the likeliest first.
+
+    A word with one mistake is looked up by all that could have been meant, each by its key; only of a long
+    word for which that finds nothing, which may have two, trigrams are compared. At most two queries.
+    """
+    asked = [word for word in dict.fromkeys(typed_words) if len(word) >= MISSPELLED_LENGTH_MIN]
     if not asked:
         return {}
+    meant = {typed: one_mistake_from(typed) for typed in asked}
+    found: dict[str, list[str]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(NEAR, [asked])
-        rows = cursor.fetchall()
-    found = {}
-    for typed in asked:
-        most = 2 if len(typed) >= LONG_WORD else 1
-        distances = [(mistakes(typed, word), -n, word) for of, word, n in rows if of == typed]
-        near = sorted(each for each in distances if each[0] <= most)
-        found[typed] = [word for distance, _, word in near if distance == near[0][0]][:NEAR_MAX]
+        cursor.execute(KNOWN, [sorted({*asked}.union(*meant.values()))])
+        known = dict(cursor.fetchall())
+        meant = {typed: words for typed, words in meant.items() if typed not in known}
+        for typed, words in meant.items():
+            likeliest = sorted(words & known.keys(), key=lambda word: (-known[word], word))
+            found[typed] = likeliest[:NEAR_MAX]
+        long = [typed for typed in meant if len(typed) >= LONG_WORD and not found[typed]]
+        if long:
+            cursor.execute(ALIKE, [long])
+            for typed, word, _ in sorted(cursor.fetchall(), key=lambda row: (-row[2], row[1])):
+                if mistakes(typed, word) <= 2 and len(found[typed]) < NEAR_MAX:
+                    found[typed].append(word)
     return found
+
+
+def words_beside(q: str) -> list[str]:
+    """The words of the library nearest to what was typed, to offer where that found nothing. One query.
+
+    Those that look like one of the words come first, then those that begin like one.
+    """
+    typed = [word for word in dict.fromkeys(WORD.findall(fold(q))) if len(word) >= ALIKE_BEGINNING]
+    if not typed:
+        return []
+    asked = {"typed": typed[:WORDS_MAX], "count": BESIDE_MAX, "length": ALIKE_BEGINNING}
+    with connection.cursor() as cursor:
+        cursor.execute(BESIDE, asked)
+        found = dict.fromkeys(word for (word,) in cursor.fetchall())
+    return [word for word in found if word not in typed][:BESIDE_MAX]
+
+
+def spelled_as_known(text: str) -> str:
+    """A text with the likeliest known word in the place of each that is not known. At most two queries."""
+    nears = near_words(WORD.findall(text))
+    return WORD.sub(lambda found: next(iter(nears.get(found[0], ())), found[0]), text)
+
+
+def one_mistake_from(word: str) -> set[str]:
+    """Every text that differs from a word by one letter that is missing, added, wrong or exchanged with the
+    next one; of a short word, only what has its letters all, in another order or with one more."""
+    halves = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+    letters = letters_beside(word)
+    if len(word) * 2 * len(letters) > VARIANTS_MAX:
+        letters = frozenset(word)
+    swapped = {left + right[1] + right[0] + right[2:] for left, right in halves if len(right) > 1}
+    completed = {left + letter + right for left, right in halves for letter in letters}
+    if len(word) <= SHORT_WORD:
+        return (swapped | completed) - {word}
+    shortened = {left + right[1:] for left, right in halves if right}
+    replaced = {left + letter + right[1:] for left, right in halves if right for letter in letters}
+    return (swapped | completed | shortened | replaced) - {word}
+
+
+def letters_beside(word: str) -> frozenset[str]:
+    """The letters that could have been meant in a word: those of its script."""
+    blocks = {ord(letter) // SCRIPT_BLOCK for letter in word if letter not in LATIN}
+    others = {chr(block * SCRIPT_BLOCK + i) for block in blocks for i in range(SCRIPT_BLOCK)}
+    others = {letter for letter in others if letter.isalpha() and letter == fold(letter)}
+    return (LATIN if LATIN & set(word) or not blocks else frozenset()) | others
 
 
 def mistakes(one: str, other: str) -> int:
@@ -198,14 +347,32 @@ def mistakes(one: str, other: str) -> int:
     return row[-1]
 
 
-def synonyms_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """Of each word or run of words: what staff have declared to mean the same."""
-    if not words:
-        return {}
-    runs = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + 4, len(words) + 1))}
+def declared_synonyms() -> list[list[str]]:
+    """What staff have declared to mean the same, by groups, as the search reads it."""
+    groups = SynonymGroup.objects.values_list("words", flat=True)
+    return [[" ".join(WORD.findall(fold(part))) for part in text.split(",")] for text in groups]
+
+
+def synonyms_of(
+    words: Sequence[str], declared: Iterable[Sequence[str]], stems: Mapping[str, str | None]
+) -> dict[str, list[str]]:
+    """Of each word or run of words: what means the same, whatever its ending.
+
+    Args:
+        declared: groups of words or runs of words.
+        stems: of all these words in American spelling.
+    """
+
+    def key(run: str) -> str:
+        spelled = map(american, run.split())
+        return " ".join(stems.get(word) or word for word in spelled)
+
+    spans = [(i, j) for i in range(len(words)) for j in range(i + 1, min(i + 4, len(words) + 1))]
+    runs = {run: key(run) for run in (" ".join(words[i:j]) for i, j in spans)}
     found: dict[str, list[str]] = {}
-    for text in SynonymGroup.objects.values_list("words", flat=True):
-        group = [" ".join(WORD.findall(fold(part))) for part in text.split(",")]
-        for run in runs.intersection(group):
-            found.setdefault(run, []).extend(other for other in group if other and other != run)
+    for group in declared:
+        keys = {key(part) for part in group if part}
+        for run, own in runs.items():
+            if own in keys:
+                found.setdefault(run, []).extend(part for part in group if part and part != run)
     return found

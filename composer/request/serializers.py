@@ -31,7 +31,7 @@ from composer.matching.ranking import MODULES_NAMED_MAX
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
-from hub_site.common.api_inputs import BoundedDictField, BoundedListField, InputSerializer
+from hub_site.common.api_inputs import BoundedDictField, BoundedListField, InputSerializer, OneOfField
 
 COLUMN_MAX = 200  # characters
 FIELD_VALUES_MAX = 4000  # of a form: what Django reads of one
@@ -183,7 +183,7 @@ class CompositionRequestSerializer(InputSerializer):
     max_new_tokens = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
     )
-    level = serializers.ChoiceField(
+    level = OneOfField(
         choices=[level.name for level in LEVELS],
         required=False,
         default=DEFAULT_LEVEL,
@@ -254,7 +254,7 @@ class WorkerRequestSerializer(InputSerializer):
     base = serializers.CharField(
         required=False, allow_null=True, default=None, write_only=True, help_text="Its name; the usual one."
     )
-    device = serializers.ChoiceField(
+    device = OneOfField(
         choices=choice_names(DEVICES), default="auto", write_only=True, help_text="As in a request."
     )
     base_name = serializers.CharField(read_only=True)

@@ -41,6 +41,15 @@ class InputSerializer(serializers.Serializer[Any]):
         return value
 
 
+class OneOfField(serializers.ChoiceField):
+    """One of some values; a refusal of any other names them."""
+
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        super().__init__(choices, **kwargs)
+        known = ", ".join(str(value) for value in self.choices)
+        self.error_messages["invalid_choice"] += f" Known: {known}."
+
+
 class BoundedListField(serializers.ListField):
     """A list with a cap, which is looked at before any item; of many wrong items the first few are told."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import InputSerializer, OneOfField
 from hub_site.moderation.models import NOTE_MAX, REASON_MAX, Report
 from hub_site.moderation.selectors import ACCOUNT_DECISIONS, COMPOSITION_DECISIONS, MODULE_DECISIONS, Case
 
@@ -12,7 +12,7 @@ from hub_site.moderation.selectors import ACCOUNT_DECISIONS, COMPOSITION_DECISIO
 class ReportInput(InputSerializer):
     """What is wrong with a module or with a shared report."""
 
-    reason = serializers.ChoiceField(choices=Report.Reason.choices)
+    reason = OneOfField(choices=Report.Reason.choices)
     note = serializers.CharField(required=False, allow_blank=True, default="", max_length=NOTE_MAX)
     email = serializers.CharField(
         required=False,
@@ -34,7 +34,7 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
 class DecisionInput(InputSerializer):
     """What staff decide about a thing."""
 
-    decision = serializers.ChoiceField(choices=sorted({*MODULE_DECISIONS, *COMPOSITION_DECISIONS}))
+    decision = OneOfField(choices=sorted({*MODULE_DECISIONS, *COMPOSITION_DECISIONS}))
     reason = serializers.CharField(
         required=False,
         allow_blank=True,
@@ -47,7 +47,7 @@ class DecisionInput(InputSerializer):
 class AccountDecisionInput(InputSerializer):
     """What staff decide about an account."""
 
-    decision = serializers.ChoiceField(choices=list(ACCOUNT_DECISIONS))
+    decision = OneOfField(choices=list(ACCOUNT_DECISIONS))
     reason = serializers.CharField(
         required=False,
         allow_blank=True,

@@ -30,7 +30,7 @@ from hub_site.accounts.organizations import (
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.services import organization_create
 from hub_site.common.api_errors import downloads, refusals
-from hub_site.common.api_inputs import BoundedListField, InputSerializer
+from hub_site.common.api_inputs import BoundedListField, InputSerializer, OneOfField
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import field_refusal
 from hub_site.my_account.export import account_export
@@ -233,7 +233,7 @@ class NotificationMailSerializer(InputSerializer):
     """What comes by mail, too."""
 
     mail = BoundedListField(
-        child=serializers.ChoiceField(choices=[kind.value for kind in MAILED_BY_CHOICE]),
+        child=OneOfField(choices=[kind.value for kind in MAILED_BY_CHOICE]),
         max_length=len(MAILED_BY_CHOICE),
         help_text="Kinds of notifications of which you get a mail each time.",
     )
@@ -304,7 +304,7 @@ class InviteInput(InputSerializer):
     """Whom to ask, and as what."""
 
     who = serializers.CharField(max_length=254, help_text="The name of an account, or a mail address.")
-    role = serializers.ChoiceField(choices=Membership.Role.choices, default=Membership.Role.READ)
+    role = OneOfField(choices=Membership.Role.choices, default=Membership.Role.READ)
 
 
 class InvitationSerializer(serializers.Serializer[Any]):
@@ -346,7 +346,7 @@ class MembersApi(OwnApi):
 class RoleInput(InputSerializer):
     """Another role."""
 
-    role = serializers.ChoiceField(choices=Membership.Role.choices)
+    role = OneOfField(choices=Membership.Role.choices)
 
 
 class MemberApi(OwnApi):

@@ -19,6 +19,18 @@ LANGUAGES = {
     **{"ha": "Hausa", "yo": "Yoruba", "ig": "Igbo", "zu": "Zulu", "xh": "Xhosa", "af": "Afrikaans"},
     **{"so": "Somali", "multilingual": "Several languages", "code": "Program code"},
 }
+OWN_NAMES = {  # what their speakers call them
+    **{"fr": "français", "es": "español castellano", "de": "Deutsch", "it": "italiano"},
+    **{"pt": "português", "nl": "Nederlands", "ru": "русский", "uk": "українська", "pl": "polski"},
+    **{"cs": "čeština", "sk": "slovenčina", "sl": "slovenščina", "hr": "hrvatski", "sr": "srpski српски"},
+    **{"bg": "български", "ro": "română", "hu": "magyar", "el": "ελληνικά", "tr": "Türkçe"},
+    **{"sv": "svenska", "da": "dansk", "no": "norsk", "fi": "suomi", "et": "eesti"},
+    **{"lv": "latviešu", "lt": "lietuvių", "is": "íslenska", "ga": "Gaeilge", "cy": "Cymraeg"},
+    **{"ca": "català", "eu": "euskara", "gl": "galego", "la": "Latina", "ar": "العربية"},
+    **{"he": "עברית", "fa": "فارسی", "ur": "اردو", "hi": "हिन्दी", "bn": "বাংলা", "th": "ไทย"},
+    **{"vi": "tiếng Việt", "id": "bahasa Indonesia", "ms": "bahasa Melayu", "zh": "中文", "ja": "日本語"},
+    **{"ko": "한국어", "ka": "ქართული", "hy": "հայերեն", "sw": "Kiswahili", "af": "Afrikaans"},
+}
 CODES = {name.casefold(): code for code, name in LANGUAGES.items()}
 
 

@@ -20,7 +20,6 @@ from modules_registry.explore.serializers import (
     CompatibleInput,
     CopiesSerializer,
     FittingSerializer,
-    HashMatchSerializer,
     ReasonsSerializer,
     RevisionInput,
     SimilarInput,
@@ -31,6 +30,7 @@ from modules_registry.fitting import fitting_of
 from modules_registry.hashes import hash_find, read_hash
 from modules_registry.likeness import copies_of, similar_by_text, similar_by_weights
 from modules_registry.models import Module, Version
+from modules_registry.serializers import HashMatchSerializer
 
 READ = {400: ErrorSerializer, **NOT_FOUND}
 

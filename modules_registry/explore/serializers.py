@@ -5,10 +5,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from hub_site.common.api_inputs import OneOfField
 from modules_registry.core.delta import Strength
 from modules_registry.explore.changes import ChangedFact, Changes, DiffLine, LayerChange, WeightsChange
 from modules_registry.fitting import Fitting, Misfits, Pair
-from modules_registry.hashes import HashMatch
 from modules_registry.likeness import Copies, Similar
 from modules_registry.serializers import FULL_NAME_LENGTH_MAX
 
@@ -26,7 +26,7 @@ class RevisionInput(serializers.Serializer[dict[str, Any]]):
 
 
 class SimilarInput(RevisionInput):
-    by = serializers.ChoiceField(
+    by = OneOfField(
         choices=BY, default="weights", help_text="“weights”: of the same base, by ΔW. “text”: of any base."
     )
 
@@ -159,14 +159,3 @@ class ChangesSerializer(serializers.Serializer[Changes]):
     card = DiffLineSerializer(many=True)
     card_is_too_long = serializers.BooleanField(help_text="Too many lines differ to list them.")
     weights = WeightsChangeSerializer()
-
-
-class HashMatchSerializer(serializers.Serializer[HashMatch]):
-    """A version that a hash belongs to."""
-
-    id = serializers.CharField(source="module.full_name")
-    version = serializers.IntegerField(source="version.number", allow_null=True)
-    commit_id = serializers.CharField(source="version.commit_id")
-    kind = serializers.ChoiceField(choices=("commit", "file", "git_blob", "weights"))
-    path = serializers.CharField(help_text="Of the file; empty for a commit and for weights.")
-    sentence = serializers.CharField()

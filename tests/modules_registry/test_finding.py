@@ -1,19 +1,30 @@
 """Finding among many: misspelled words, synonyms, several words, facets, pages by cursor, suggestions."""
 
+import json
+
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from hub_site.common.errors import Refusal
 from modules_registry import counting
-from modules_registry.catalog import HubSearch, ModuleFilters, find_modules, repositories_page, tags_in_use
+from modules_registry.catalog import (
+    HubSearch,
+    ModuleFilters,
+    find_modules,
+    repositories_page,
+    tags_in_use,
+    ways_on,
+)
+from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.indexing import count_values, count_words, evidence_note, index_waiting
 from modules_registry.models import FacetValue, Module, SearchWord, SynonymGroup
 from modules_registry.repositories import repository_hide, repository_move
 from modules_registry.selectors import module_find
 from modules_registry.services import module_edit
 from modules_registry.suggestions import suggestions
-from modules_registry.words import mistakes, read_words
+from modules_registry.words import mistakes, near_words, read_words, words_add, words_in
 from tests.factories import adapter_tensors, card_file, config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +105,235 @@ def test_a_misspelled_word_is_told_with_what_it_was_taken_for(library):
 )
 def test_mistakes_are_counted(one, other, count):
     assert mistakes(one, other) == mistakes(other, one) == count
+
+
+def demo_words():
+    """Thirty words that the modules of the demo library are called by or described with."""
+    bundle = json.loads((settings.BASE_DIR / "demo/bundle/bundle.json").read_text(encoding="utf-8"))
+    texts = " ".join(f"{module['name']} {module['sentence']}" for module in bundle["modules"])
+    return sorted(word for word in words_in(texts) if len(word) >= 4)[:30]
+
+
+def misspelled(word):
+    """A word with each mistake of one letter: by kind."""
+    middle = range(len(word))
+    return {
+        "swapped": {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in middle[:-1]} - {word},
+        "dropped": {word[:i] + word[i + 1 :] for i in middle},
+        "wrong": {word[:i] + letter + word[i + 1 :] for i in middle for letter in "eoxs"} - {word},
+        "doubled": {word[:i] + word[i] + word[i:] for i in middle},
+    }
+
+
+def test_every_word_of_the_demo_library_is_found_with_one_mistake(db):
+    """Save where the misspelled word is one of another meaning, or begins one."""
+    words = demo_words()
+    assert len(words) == 30
+    words_add(words)
+    for kind, least in {"swapped": 0.95, "dropped": 0.9, "wrong": 0.95, "doubled": 0.95}.items():
+        typed = {(text, word) for word in words for text in misspelled(word)[kind]}
+        nears = near_words({text for text, _ in typed})
+        missed = sorted((text, word) for text, word in typed if word not in nears.get(text, [word]))
+        assert len(missed) <= (1 - least) * len(typed), (kind, missed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("anmial", "animal"),
+        ("friut", "fruit"),
+        ("qutoes", "quotes"),
+        ("quoets", "quotes"),
+        ("asnwer", "answer"),
+        ("fernch", "french"),
+        ("colth", "cloth"),
+        ("letetr", "letter"),
+        ("plcae", "place"),
+        ("wrd", "word"),
+        ("wprd", "word"),
+        ("aniimal", "animal"),
+        ("слвоо", "слово"),
+        ("anm", None),
+        ("ward", None),  # a known word
+        ("xyzzyqqq", None),
+        ("zzzz", None),
+        ("the", None),
+    ],
+)
+def test_the_known_word_with_one_mistake_is_meant(db, typed, meant):
+    words_add(
+        ["animal", "fruit", "quotes", "answer", "french", "cloth", "letter", "place", "word", "ward", "слово"]
+    )
+    assert next(iter(near_words([typed]).get(typed, [])), None) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("frnech", "french"), ("spnaish", "spanish"), ("laod", "loud"), ("alice/frecnh", "french")],
+)
+def test_a_misspelled_beginning_is_suggested_what_was_meant(library, typed, name):
+    assert name in {found.text.rpartition("/")[2] for found in suggestions(typed)}
+
+
+@pytest.mark.parametrize(
+    ("q", "near"), [("spanx", "spanish"), ("frankish", "french"), ("summerhouse", "summarizes")]
+)
+def test_an_empty_result_names_the_nearest_words_of_the_library(library, client, q, near):
+    assert names(q) == set()
+    assert near in ways_on(find_modules(ModuleFilters(q=q), size=24)).words
+    markup = client.get(f"/modules/?q={q}").content.decode()
+    assert "The nearest words of the library" in markup
+    assert f'href="?q={near}"' in markup
+    assert f"/find/?text={q}" in markup
+    assert near in client.get(f"/api/v1/modules?q={q}").json()["ways_on"]["words"]
+
+
+def test_where_no_word_is_near_the_most_used_tags_lead_on(library, client):
+    assert 'href="?tag=translation"' in client.get("/modules/?q=xyzzyqqq").content.decode()
+    ways = client.get("/api/v1/modules?q=xyzzyqqq").json()["ways_on"]
+    assert (ways["words"], ways["tags"][0]) == ([], "translation")
+    assert client.get("/api/v1/modules?q=spanish").json()["ways_on"] == {"words": [], "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("rank 4", {"rooted"}),
+        ("rank=4", {"rooted"}),
+        ("Rank-4 reports", {"rooted"}),
+        ("r=2", {"french", "spanish", "loud", "reader"}),
+        ("r = 4", {"rooted"}),
+        ("rslora", {"rooted"}),
+        ("rs-LoRA reports", {"rooted"}),
+        ("rank-stabilized", {"rooted"}),
+        ("rank 4 french", set()),
+        ('"rank 4"', set()),
+        ("frank 4", set()),
+    ],
+)
+def test_rank_and_scaling_are_read_as_filters(library, client, q, found):
+    assert {module["name"] for module in client.get("/api/v1/modules", {"q": q}).json()["results"]} == found
+    assert {
+        module.name for module in repositories_page(HubSearch(q=q), None, cursor="", size=9).rows
+    } == found
+    assert {module.name for module in client.get("/modules/", {"q": q}).context["found"].modules} == found
+
+
+def test_what_was_read_as_a_filter_is_said(library, client):
+    markup = client.get("/modules/?q=rank+4+reports").content.decode()
+    assert "“rank 4” was read as the filter <strong>Rank: 4</strong>" in markup
+    said = client.get("/api/v1/modules?q=rank+4+reports+rslora").json()["read_as"]
+    assert said == [
+        {"text": "rank 4", "filter": "rank", "value": "4"},
+        {"text": "rslora", "filter": "scaling", "value": "rslora"},
+    ]
+    assert client.get("/api/v1/modules?q=rank+4&rank=2").json()["read_as"] == []
+
+
+@pytest.mark.parametrize(
+    ("q", "name"),
+    [
+        ("uppercased", "loud"),
+        ("capitalised", "loud"),
+        ("capitalising", "loud"),
+        ("summarises", "rooted"),
+        ("summarisation", "rooted"),
+        ("español", "spanish"),
+        ("castellano", "spanish"),
+        ("xray", "scans"),
+        ("x-ray", "scans"),
+        ("X-Rays", "scans"),
+        ("pretrained", "scans"),
+        ("anonymize", "scans"),
+        ("colour", "scans"),
+    ],
+)
+def test_other_endings_and_spellings_of_a_word_are_the_same_word(library, alice, q, name):
+    sentence = "Anonymises color X-ray reports of pre-trained readers."
+    make_module(alice, "scans", sentence=sentence, tags=["scans"], seed=7)
+    SynonymGroup.objects.get_or_create(words="summary, summarize, summarization")
+    SynonymGroup.objects.get_or_create(words="capitals, capitalize")
+    assert name in names(q)
+
+
+def test_a_module_of_a_language_is_found_by_what_its_speakers_call_it(alice, base):
+    for language, own in {"fr": "français", "de": "Deutsch", "uk": "українська"}.items():
+        card = card_file(f"---\nlanguage: {language}\n---\nWords.\n")
+        make_module(alice, f"in-{language}", card_file=card, seed=len(own))
+        assert names(own) == {f"in-{language}"}
+
+
+@pytest.mark.parametrize(
+    ("q", "first"), [("capitals", "loud"), ("medicine", "reader"), ("summarize", "rooted")]
+)
+def test_who_says_the_word_itself_comes_before_a_synonym_in_a_name(library, alice, q, first):
+    for words in ("capitals, caps", "medicine, clinic", "summarize, abstract"):
+        SynonymGroup.objects.create(words=words)
+    for name in ("caps-lock", "clinic-notes", "abstract-writer"):
+        make_module(alice, name, sentence="Does what its name says.", seed=len(name))
+    found = [module.name for module in find_modules(ModuleFilters(q=q), size=24).modules]
+    assert found[0] == first
+    assert len(found) > 1
+
+
+def test_a_hash_finds_its_module_by_every_door(library, client):
+    module = module_find("alice", "french")
+    weights = module.current.files.get(path=WEIGHTS_FILE)
+    for digest in (weights.sha256, weights.sha256[:12], module.current.commit_id, f"sha256:{weights.sha256}"):
+        listed = client.get("/api/v1/modules", {"q": digest}).json()
+        assert [found["name"] for found in listed["results"]] == ["french"]
+        assert listed["hash_matches"][0]["id"] == "alice/french"
+        assert [found["id"] for found in client.get("/api/models", {"search": digest}).json()] == [
+            "alice/french"
+        ]
+        assert "This hash belongs to" in client.get("/modules/", {"q": digest}).content.decode()
+    assert client.get("/api/v1/modules?q=" + "0" * 40).json()["results"] == []
+
+
+def test_a_hash_of_a_hidden_module_finds_nothing(library, client):
+    module = module_find("alice", "french")
+    Module.objects.filter(pk=module.pk).update(private=True)
+    found = client.get("/api/v1/modules", {"q": module.current.commit_id}).json()
+    assert (found["results"], found["hash_matches"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"),
+    [
+        ("alice/nope", "no module “alice/nope”"),
+        ("nobody/french", "no module “nobody/french”"),
+        ("french", "as “owner/name”"),
+        ("bob/rooted", "google/flan-t5-large"),
+    ],
+)
+def test_what_nothing_can_fit_is_an_error_that_says_why(library, client, fits, said):
+    answer = client.get("/api/v1/modules", {"fits": fits})
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["fields"]["fits"][0]
+    assert client.get("/api/v1/modules/facets", {"fits": fits}).status_code == 400
+    page = client.get("/modules/", {"fits": fits, "q": "spanish"})
+    assert said in page.content.decode()
+    assert [module.name for module in page.context["found"].modules] == ["spanish"]
+
+
+@pytest.mark.parametrize(
+    ("query", "known"),
+    [
+        ("sort=updated", "trending, downloads"),
+        ("composable=1", "Known: yes."),
+        ("allows=selling", "commercial, derivatives"),
+        ("scaling=fast", "standard, rslora"),
+    ],
+)
+def test_a_refused_value_is_told_with_those_that_are_accepted(library, client, query, known):
+    answer = client.get(f"/api/v1/modules?{query}")
+    assert answer.status_code == 400
+    assert known in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("tag", ["Translation", "TRANSLATION", "translation"])
+def test_the_api_takes_a_tag_as_its_page_does(library, client, tag):
+    assert client.get(f"/api/v1/tags/{tag}").json()["name"] == "translation"
 
 
 def test_a_module_with_all_words_leaves_those_with_some_to_a_click(library):
@@ -333,6 +573,11 @@ PAGES = (
     "/modules/?q=spansh+transltion",
     "/modules/?q=translates+words&licence=mit&tag=translation&base=tests/tiny&author=alice",
     "/modules/?q=nothing+like+it",
+    "/modules/?q=xyzzyqqq+frnakish+unheardofword",
+    "/modules/?q=rank+4+rslora+summarises+reports",
+    "/modules/?q=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "/modules/?q=spanish&fits=alice/nope",
+    "/modules/suggestions/?q=frnech",
     "/",
     "/modules/suggestions/?q=spanih",
     "/alice",
