@@ -311,6 +311,7 @@ def read_search(filters: ModuleFilters, viewer: object) -> Search:
         Refusal: nothing can be composed with the module that it asks about.
     """
     filters, read_as = filters.as_read()
+    fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
     texts = [filters.q, *(value for _, value in filters.facet_pairs)]
     is_none = not all(is_storable(text) for text in texts)
     owner = namespace_by_name(filters.author) if filters.author and not is_none else None
@@ -324,7 +325,6 @@ def read_search(filters: ModuleFilters, viewer: object) -> Search:
     if hash_matches:
         of_hash = Q(pk__in={match.version.module_id for match in hash_matches})
         named = of_hash if named is None else named | of_hash
-    fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
     listed = Module.objects.visible_to(viewer).published()
     return Search(
         filters, listed, keys, is_none, owner, words, named, fitting, tuple(read_as), tuple(hash_matches)
@@ -381,7 +381,10 @@ def find_modules(
         counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
         if counted.count:
             break
-    page = page_of(search, words_needed, viewer, counted, cursor, size)
+    is_empty = not counted.count and not cursor
+    page = (
+        KeysetPage([], "", "") if is_empty else page_of(search, words_needed, viewer, counted, cursor, size)
+    )
     return FoundModules(
         search.filters,
         page.rows,
@@ -608,7 +611,8 @@ def ways_on(found: FoundModules) -> WaysOn:
         return WaysOn()
     if words := words_beside(q):
         return WaysOn(words=tuple(words))
-    return WaysOn(tags=tuple(tag for tag, _ in tags_in_use()[:TAGS_OFFERED]))
+    tags = values_counted("tag")[:TAGS_OFFERED]
+    return WaysOn(tags=tuple(tag for tag, _ in tags))
 
 
 def count_of_owner(owner: Namespace, viewer: object) -> int:
@@ -711,5 +715,10 @@ def values_in_use(facet: str) -> list[tuple[str, int]]:
     """The values of a facet that most modules carry: counted now, in a large library a minute ago."""
     if library_count(None).is_exact:
         return count_values_of(Module.objects.visible_to(None).published(), facet, IN_USE_MAX)
+    return list(values_counted(facet)[:IN_USE_MAX])
+
+
+def values_counted(facet: str) -> QuerySet[FacetValue, tuple[str, int]]:
+    """The same as last counted."""
     rows = FacetValue.objects.filter(facet=facet, n_modules__gt=0).order_by("-n_modules", "value")
-    return list(rows.values_list("value", "n_modules")[:IN_USE_MAX])
+    return rows.values_list("value", "n_modules")
