@@ -550,14 +550,16 @@ def filters_of(asked: dict[str, Any]) -> ModuleFilters:
 
 
 def said_of(found: FoundModules) -> dict[str, Any]:
+    read_as: Any = found.read_as
+    hash_matches: Any = found.hash_matches
     return {
         "count": found.count,
         "count_is_exact": found.is_exact,
         "corrections": [{"word": word, "taken_for": taken} for word, taken in found.taken_for],
         "words_asked": found.words_asked,
         "words_needed": found.words_needed,
-        "read_as": SaidFacetSerializer(found.read_as, many=True).data,
-        "hash_matches": HashMatchSerializer(found.hash_matches, many=True).data,
+        "read_as": SaidFacetSerializer(read_as, many=True).data,
+        "hash_matches": HashMatchSerializer(hash_matches, many=True).data,
         "ways_on": WaysOnSerializer(ways_on(found)).data,
     }
 

@@ -141,7 +141,8 @@ class ModuleFilters:
         said = [each for each in found if getattr(self, each.kind.key) in ("", each.value)]
         if not said or len(said) < len(found):  # one contradicts a filter that was chosen: all are words
             return self, []
-        return replace(self, q=q, **{each.kind.key: each.value for each in said}), said
+        values: dict[str, Any] = {each.kind.key: each.value for each in said}
+        return replace(self, q=q, **values), said
 
     def without(self, name: str, value: str = "") -> "ModuleFilters":
         """The same search with a choice taken back; of several values, one."""

@@ -70,7 +70,11 @@ def copies_of(matches: list[HashMatch], viewer: object) -> list[HashMatch]:
     same = Version.objects.filter(sketch__in=names, module__in=Module.objects.visible_to(viewer))
     others = same.exclude(pk__in=[match.version.pk for match in matches]).order_by("-pk")
     versions = others.select_related("module__namespace", "module__current")[:SHOWN_MAX]
-    return [HashMatch(each, "same_weights", of=names[each.sketch_id]) for each in versions]
+    return [
+        HashMatch(each, "same_weights", of=names[each.sketch_id])
+        for each in versions
+        if each.sketch_id is not None
+    ]
 
 
 def candidates(digits: str) -> dict[int, tuple[str, str]]:

@@ -560,7 +560,8 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
         default="",
         allow_blank=True,
         max_length=Q_LENGTH_MAX,
-        help_text='Words, "phrases", -excluded words, or a part of the name. Misspelled words are corrected.',
+        help_text='Words, "phrases", -excluded words, a part of the name, or a hash. Misspelled words are '
+        "corrected; “rank 4”, “r=4” and “rslora” are read as filters.",
     )
     match = OneOfField(
         choices=list(MATCHES),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain, combinations
 from operator import and_, or_
+from typing import Any
 
 from django.contrib.postgres.search import SearchQuery
 from django.db import connection
@@ -293,7 +294,7 @@ def words_beside(q: str) -> list[str]:
     typed = [word for word in dict.fromkeys(WORD.findall(fold(q))) if len(word) >= ALIKE_BEGINNING]
     if not typed:
         return []
-    asked = {"typed": typed[:WORDS_MAX], "count": BESIDE_MAX, "length": ALIKE_BEGINNING}
+    asked: dict[str, Any] = {"typed": typed[:WORDS_MAX], "count": BESIDE_MAX, "length": ALIKE_BEGINNING}
     with connection.cursor() as cursor:
         cursor.execute(BESIDE, asked)
         found = dict.fromkeys(word for (word,) in cursor.fetchall())

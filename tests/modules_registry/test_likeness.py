@@ -200,6 +200,20 @@ def test_a_hash_finds_the_module_by_commit_file_weights_and_git_blob(family, cha
     assert all("adapter_config.json" in match.sentence for match in of_card)
 
 
+def test_the_hash_of_a_weights_file_names_the_modules_with_the_same_weights_last(family, bob, charlie):
+    tensors = adapter_tensors(seed=1)
+    published(bob, "again", dict(reversed(tensors.items())))
+    published(bob, "hidden", dict(sorted(tensors.items(), reverse=True)), private=True)
+    weights = family["first"].current.files.get(path="adapter_model.safetensors")
+    for text in (weights.sha256, weights.sha256[:10], git_blob_id(weights)):
+        found = {match.module.name: match for match in hash_find(text, charlie)}
+        assert list(found) == ["first", "again"]
+        assert found["again"].kind == "same_weights"
+        assert "the same weights as alice/first" in found["again"].sentence
+    of_config = git_blob_id(family["first"].current.files.get(path="adapter_config.json"))
+    assert "same_weights" not in {match.kind for match in hash_find(of_config, charlie)}
+
+
 def test_a_hash_of_an_earlier_version_still_finds_it(family, alice, charlie):
     old = family["first"].current
     version_add(
