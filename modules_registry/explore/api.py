@@ -128,7 +128,8 @@ class HashApi(APIView):
         summary="The modules that a hash belongs to",
         description=(
             "The sha256 of a file or of weights, a commit id or a git blob id, whole or its first digits, at "
-            "least eight. Current versions come first, versions with the same weights in another file last. Empty if it belongs to none that you can see."
+            "least eight. Current versions come first, versions with the same weights in another file last. "
+            "Empty if it belongs to none that you can see."
         ),
         tags=["library"],
         responses={200: HashMatchSerializer(many=True), **READ},

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from modules_registry import measuring
 from modules_registry.hashes import hash_find, read_hash
@@ -11,7 +12,7 @@ from modules_registry.likeness import copies_of, originals_of, similar_by_text, 
 from modules_registry.models import Module, NearCopy, Sketch, TextSketch, Version, VersionFile
 from modules_registry.selectors import git_blob_id
 from modules_registry.services import module_delete, module_edit, version_add
-from tests.factories import adapter_tensors, config_file, make_module, weights_file
+from tests.factories import adapter_tensors, config_file, make_module, named, weights_file
 
 
 def published(owner, name, tensors=None, **described):
@@ -202,8 +203,9 @@ def test_a_hash_finds_the_module_by_commit_file_weights_and_git_blob(family, cha
 
 def test_the_hash_of_a_weights_file_names_the_modules_with_the_same_weights_last(family, bob, charlie):
     tensors = adapter_tensors(seed=1)
-    published(bob, "again", dict(reversed(tensors.items())))
-    published(bob, "hidden", dict(sorted(tensors.items(), reverse=True)), private=True)
+    for name, is_private in (("again", False), ("hidden", True)):
+        data = save(tensors, metadata={"written": name})
+        published(bob, name, weights_file=named(data, "adapter_model.safetensors"), private=is_private)
     weights = family["first"].current.files.get(path="adapter_model.safetensors")
     for text in (weights.sha256, weights.sha256[:10], git_blob_id(weights)):
         found = {match.module.name: match for match in hash_find(text, charlie)}

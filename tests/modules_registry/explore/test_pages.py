@@ -155,7 +155,8 @@ def test_compatible_modules_are_counted_listed_by_a_filter_and_one_is_told_exact
     assert "Compatible with: alice/french, product of sums" in found
     listed = client.get("/api/v1/modules?fits=alice/french").json()["results"]
     assert {each["id"] for each in listed} == {"bob/copy", "bob/rank-four"}
-    assert client.get("/api/v1/modules?fits=nobody/nothing").json()["count"] == 0
+    refused = client.get("/api/v1/modules?fits=nobody/nothing").json()["error"]
+    assert (refused["code"], list(refused["fields"])) == ("bad_fits", ["fits"])
     assert client.get("/api/v1/modules?fits_by=magic").status_code == 400
 
 
