@@ -1,6 +1,7 @@
 """Finding among many: misspelled words, synonyms, several words, facets, pages by cursor, suggestions."""
 
 import json
+from importlib import import_module
 
 import pytest
 from django.conf import settings
@@ -27,6 +28,7 @@ from modules_registry.suggestions import suggestions
 from modules_registry.words import mistakes, near_words, read_words, stems_of, words_add, words_in
 from tests.factories import adapter_tensors, card_file, config_file, make_module, weights_file
 
+SYNONYM_MIGRATIONS = ("0021_synonyms", "0024_words_of_other_spellings")
 pytestmark = pytest.mark.django_db
 
 
@@ -266,6 +268,27 @@ def test_other_endings_and_spellings_of_a_word_are_the_same_word(library, alice,
     make_module(alice, "scans", sentence=sentence, tags=["scans"], seed=7)
     SynonymGroup.objects.get_or_create(words="summary, summarize, summarization")
     SynonymGroup.objects.get_or_create(words="capitals, capitalize")
+    assert name in names(q)
+
+
+@pytest.mark.parametrize(
+    ("q", "name"),
+    [
+        ("translate", "italian"),
+        ("translator", "italian"),
+        ("pluralise", "many"),
+        ("pluralizing", "many"),
+        ("uppercased", "loud"),
+    ],
+)
+def test_the_synonyms_that_a_site_begins_with_find_the_demo_s_sentences(library, alice, q, name):
+    make_module(alice, "italian", sentence="Say the word in Italian.", tags=["demo"], seed=7)
+    make_module(alice, "many", sentence="Give the plural.", tags=["demo"], seed=8)
+    SynonymGroup.objects.all().delete()
+    first, later = (import_module(f"modules_registry.migrations.{name}") for name in SYNONYM_MIGRATIONS)
+    SynonymGroup.objects.bulk_create(
+        SynonymGroup(words=later.GROUPS.get(each, each)) for each in first.GROUPS
+    )
     assert name in names(q)
 
 
