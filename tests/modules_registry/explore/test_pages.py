@@ -86,7 +86,7 @@ def test_equal_weights_are_said_on_the_page_the_card_and_by_the_api(measured, co
     assert "same weights as alice/french" in text_of(client.get("/modules/"))
     assert "same weights as" not in text_of(client.get("/alice"))
     told = {each["id"]: each["copy_of"] for each in client.get("/api/v1/modules").json()["results"]}
-    assert told == {"alice/french": None, "bob/copy": {"id": "alice/french", "cosine": 1.0}}
+    assert told == {"alice/french": None, "bob/copy": {"id": "alice/french", "cosine": 1.0, "is_same": True}}
     assert client.get("/api/v1/modules/bob/copy").json()["copy_of"]["id"] == "alice/french"
     assert client.get(f"{API}/copies").json() == {"same": ["bob/copy"], "same_count": 1, "near": []}
     assert "The same weights bob/copy" in text_of(client.get("/alice/french/similar"))
