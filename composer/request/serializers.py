@@ -110,7 +110,7 @@ class CompositionRequestSerializer(InputSerializer):
         help_text="A few; five are a good start. Objects of a usual dialect: input and output, instruction "
         "and output, messages, question and answer …; or pairs.",
     )
-    held_out = ExamplesField(limit=HELD_OUT_MAX, required=False, help_text="Only to measure.")
+    held_out = ExamplesField(limit=HELD_OUT_MAX, required=False, help_text="Used only to measure.")
     input_column = serializers.CharField(
         required=False,
         default="",
@@ -129,7 +129,7 @@ class CompositionRequestSerializer(InputSerializer):
     search = serializers.CharField(
         required=False,
         default="auto",
-        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimisers.",
+        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimizers.",
     )
     objective = serializers.CharField(required=False, default="loss", help_text="See /api/v1/choices.")
     selection = serializers.CharField(

@@ -286,7 +286,7 @@
 
   const notKept = (word) => {
     const told = document.querySelector("#not-kept").content.cloneNode(true);
-    told.querySelector("[data-word]").textContent = `Not kept: ${word}`;
+    told.querySelector("[data-word]").textContent = `Not saved: ${word}`;
     document.querySelector("#draft-status").replaceChildren(told);
     isDirty = true;
   };
