@@ -42,7 +42,7 @@ def missing_worker(base: BaseModel, device: str) -> Refusal | None:
     if not known or any(memory_mb >= needs.memory_mb for memory_mb in able):
         return None
     if not able:
-        message = f"No worker of this site has a graphics card. {ASK_STAFF}"
+        message = f"No worker of this site has a GPU. {ASK_STAFF}"
         return Refusal("no_worker_with_cuda", message, status=409, fields={"device": [message]})
     most = max(memory_mb for _, memory_mb in known)
     message = (

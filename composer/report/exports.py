@@ -269,7 +269,7 @@ def escape_markdown(text: str) -> str:
 FILES: dict[str, tuple[Callable[[Composition, Report], str], str]] = {
     "report.json": (as_json, "application/json"),
     "report.md": (as_markdown, "text/markdown; charset=utf-8"),
-    "race.csv": (comparison_csv, "text/csv; charset=utf-8"),
+    "comparison.csv": (comparison_csv, "text/csv; charset=utf-8"),
     "modules.csv": (modules_csv, "text/csv; charset=utf-8"),
     "predictions.csv": (predictions_csv, "text/csv; charset=utf-8"),
 }

@@ -239,6 +239,6 @@ class SharedFileApi(LinkApi):
         responses=FILE_RESPONSES,
     )
     def get(self, request: Request, token: str, name: str) -> HttpResponse:
-        """report.json, report.md, race.csv, modules.csv or predictions.csv."""
+        """report.json, report.md, comparison.csv, modules.csv or predictions.csv."""
         link = self.link(token)
         return file_response(link.composition, redacted_report(link), require_file_name(name))

@@ -97,7 +97,7 @@ def test_pasted_json_that_is_no_examples_is_the_text_of_its_cell(form: Page):
     outputs(form).first.fill("It is .")
     outputs(form).first.evaluate("cell => cell.setSelectionRange(6, 6)")
     outputs(form).first.evaluate(PASTE, '{"name": "Bo", "age": 3}')
-    expect(form.locator(".toast").last).to_contain_text("The pasted JSON is the text of one cell")
+    expect(form.locator(".toast").last).to_contain_text("Pasted as the text of one cell")
     expect(outputs(form).first).to_have_value('It is {"name": "Bo", "age": 3}.')
     expect(form.locator("[name=shots_text]")).to_have_value("")
 
@@ -142,7 +142,7 @@ def test_a_pasted_text_that_cannot_be_read_is_kept_to_mend_it(form: Page):
     broken = "input,output\nred,rouge\nHello, world,Bonjour\n"
     inputs(form).first.evaluate(PASTE, broken)
     expect(form.locator(".toast")).to_contain_text(
-        "The pasted text was not taken. Line 3 has 3 columns, not 2"
+        "The pasted text was not added. Line 3 has 3 columns, not 2"
     )
     expect(form.locator("[name=shots_text]")).to_have_value(broken)
     assert [text for text in cells(form, "shots_input") if text] == []

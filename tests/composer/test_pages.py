@@ -345,7 +345,7 @@ def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser,
     CompositionEvent.objects.update(at=now - timezone.timedelta(minutes=4, seconds=5))
     leases.hand_back(held)
     page = page_of(browser.get(held.get_absolute_url()))
-    assert "its worker went away" in page
+    assert "the worker stopped" in page
     assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page
 
 
@@ -353,8 +353,8 @@ def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
     held = leases.claim(Composition, ask().pk, worker="w")
     leases.put_off(held, code="disk_full", reason="The site's disk is full.")
     page = collapsed(page_of(browser.get(held.get_absolute_url())))
-    assert "The site&#x27;s disk is full. Nothing is lost: the work goes on once that has passed." in page
-    assert "A worker will take it" not in page
+    assert "The site&#x27;s disk is full. Nothing is lost; it resumes by itself." in page
+    assert "A worker will start it" not in page
     told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
     assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
     long_ago = timezone.now() - timedelta(minutes=5)
@@ -397,7 +397,7 @@ def test_a_running_composition_shows_its_stage_and_step(browser, ask):
     page = page_of(browser.get(f"{held.get_absolute_url()}progress/"))
     assert "Searching the weights" in page
     assert 'aria-label="Step 3 of 9"' in page
-    assert "leaves out a part of your examples" in page  # so that nobody takes it for the report's loss
+    assert "each without some of your examples" in page  # so that nobody takes it for the report's loss
     assert 'id="standing" hx-swap-oob="true"' in page  # the badge above it moves along
 
 
@@ -434,7 +434,7 @@ def test_a_running_search_can_be_stopped_once_and_the_page_says_what_will_be_kep
     assert stop in page_of(browser.get(composition.get_absolute_url()))
     page = page_of(browser.post(f"{composition.get_absolute_url()}stop/", follow=True))
     assert stop not in page
-    assert "the best weights found so far are kept" in page
+    assert "the best weights so far become the adapter" in page
 
 
 def test_one_that_was_begun_and_is_put_off_can_be_stopped_from_its_page(browser, ask):
@@ -443,7 +443,7 @@ def test_one_that_was_begun_and_is_put_off_can_be_stopped_from_its_page(browser,
     address = held.get_absolute_url()
     assert f'action="{address}stop/"' in page_of(browser.get(address))
     page = page_of(browser.post(f"{address}stop/", follow=True))
-    assert "stops as soon as the next attempt starts" in " ".join(page.split())
+    assert "It will stop when the next attempt starts" in " ".join(page.split())
     assert f'action="{address}stop/"' not in page
 
 

@@ -160,7 +160,7 @@ def test_the_form_says_it_beside_a_button_that_asks_staff(browser_of, alice, sta
     browser = browser_of(alice)
     fields = FIELDS | {"base": base.name}
     shown = browser.post("/compositions/drafts/", fields).content.decode()
-    assert "No worker of this site has a graphics card" in shown
+    assert "No worker of this site has a GPU" in shown
     assert 'name="keep" value="ask_worker"' in shown
     for _ in range(2):
         answer = browser.post("/compositions/new/", fields | {"keep": "ask_worker"}, follow=True)

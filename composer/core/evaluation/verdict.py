@@ -361,7 +361,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
     least, most = (100 * bound for bound in mean_interval(leads, 0.975))
     figures = (
         f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
-        f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
+        f"there the composition gives the right token a probability of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
         + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in baselines)
         + f"; its lead over {BASELINE_NAMES[best]} is "

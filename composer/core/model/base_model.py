@@ -661,7 +661,7 @@ def find_device(name: str) -> torch.device:
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
-        raise InvalidJobError("This machine has no graphics card that torch can use. Choose auto or cpu.")
+        raise InvalidJobError("This machine has no GPU that torch can use. Choose auto or cpu.")
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 

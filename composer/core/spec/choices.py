@@ -225,8 +225,8 @@ SELECTORS = (
     ),
     Choice(
         "near:K",
-        "The K modules whose text is most similar to the task's; after screen:K, whose update is most similar "
-        "to the best module's.",
+        "The K modules whose text is most similar to the task's; after screen:K, whose update is most "
+        "similar to the best module's.",
         "iLoraComp, Findings of EMNLP 2024, 326; ranks joined as in Cormack et al., SIGIR 2009",
     ),
 )
