@@ -359,7 +359,7 @@ class DownloadDaysApi(APIView):
 class OwnerApi(APIView):
     @extend_schema(
         operation_id="owners_read",
-        summary="An account or an organisation",
+        summary="An account or an organization",
         tags=["library"],
         responses={200: OwnerSerializer, 404: ErrorSerializer},
     )
@@ -378,7 +378,7 @@ class ActivityApi(APIView):
     @extend_schema(
         operation_id="owners_activity",
         summary="What an owner did, newest first",
-        description="Of an account what it published and likes, of an organisation its modules' versions.",
+        description="Of an account what it published and likes, of an organization its modules' versions.",
         tags=["library"],
         parameters=[ActivityInput],
         responses={200: DeedSerializer(many=True), 400: ErrorSerializer, 404: ErrorSerializer},

@@ -72,7 +72,7 @@ FACTS: dict[str, tuple[str, Callable[[Module, Version], str]]] = {
     "size": ("Size", lambda _, version: size_in_words(version.size_bytes)),
     "dtype": ("Precision", lambda _, version: version.dtype),
     "licence": (
-        "Licence",
+        "License",
         lambda module, _: license_label(module.licence) if module.licence else "not stated",
     ),
     "template": ("Prompt template", lambda _, version: version.prompt_template or "not known"),

@@ -431,7 +431,7 @@ class DownloadDaySerializer(serializers.ModelSerializer[DownloadDay]):
 
 
 class OwnerSerializer(serializers.Serializer[dict[str, Any]]):
-    """An account or an organisation, with the sums over its public modules."""
+    """An account or an organization, with the sums over its public modules."""
 
     name = serializers.CharField()
     kind = serializers.ChoiceField(choices=Namespace.Kind.choices)
@@ -541,7 +541,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
     task = several("As the Hub calls it: text2text-generation.")
     language = several("Its code: fr.")
     licence = serializers.CharField(default="", allow_blank=True, max_length=60)
-    allows = several("What the licence allows.", list(ALLOWS))
+    allows = several("What the license allows.", list(ALLOWS))
     author = serializers.CharField(
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
     )

@@ -267,7 +267,7 @@ def repository_request(module: Module) -> None:
 
 def require_writable(user: User, namespace: Namespace) -> None:
     if not namespaces_writable_by(user).filter(pk=namespace.pk).exists():
-        message = f"You cannot write to “{namespace.name}”. Choose your own name or an organisation of yours."
+        message = f"You cannot write to “{namespace.name}”. Choose your own name or an organization of yours."
         raise Refusal("not_your_namespace", message, status=403, fields={"namespace": [message]})
 
 
@@ -331,7 +331,7 @@ def one_line(text: str, field: str, length_max: int) -> str:
 
 def require_license(licence: str) -> str:
     if licence and licence not in LICENSES:
-        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENSES)}."
+        message = f"“{licence[:60]}” is not a license we know. Use one of: {', '.join(LICENSES)}."
         raise Refusal("bad_licence", message, fields={"licence": [message]})
     return licence
 
@@ -434,7 +434,7 @@ def step_insert(
 def with_license_note(
     module: Module, repairs: Iterable[Mapping[str, str]], files: Mapping[str, Blob]
 ) -> list[Mapping[str, str]]:
-    """What is said of a version, and of its licence where the card names another one than the module has.
+    """What is said of a version, and of its license where the card names another one than the module has.
 
     Args:
         repairs: what is said of it so far.

@@ -180,7 +180,7 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
 
 
 def is_member(owner: Namespace, viewer: object) -> bool:
-    """Whether it is an organisation that the viewer belongs to."""
+    """Whether it is an organization that the viewer belongs to."""
     return owner.user_id is None and namespaces_readable_by(viewer).filter(pk=owner.pk).exists()
 
 

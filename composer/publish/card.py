@@ -223,9 +223,9 @@ def command(composition: Composition, facts: PublicationFacts) -> str:
 
 def license_text(facts: PublicationFacts) -> Iterator[str]:
     known = license_label(facts.licence.strictest_known)
-    yield "## Licence"
+    yield "## License"
     if not facts.licence.unread:
-        yield f"{known}: the strictest of the parents' licences."
+        yield f"{known}: the strictest of the parents' licenses."
         return
     yield (
         "The terms of some parents are not known here or are their own; the table above names each. Its "

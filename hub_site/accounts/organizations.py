@@ -1,4 +1,4 @@
-"""Organisations: founded, joined by invitation, administered by their owners, left."""
+"""Organizations: founded, joined by invitation, administered by their owners, left."""
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -19,11 +19,11 @@ from hub_site.notifications.services import notify
 
 SALT = "accounts.invitation"
 INVITATION_LASTS_S = 14 * 24 * 3600  # the link in the mail
-WAITING_MAX = 50  # invitations of one organisation
+WAITING_MAX = 50  # invitations of one organization
 
 
 def organization_find(name: str, viewer: User) -> Membership | None:
-    """The viewer's membership in the organisation of this name; None where they have none."""
+    """The viewer's membership in the organization of this name; None where they have none."""
     memberships = Membership.objects.filter(user=viewer, namespace__name__iexact=name)
     return memberships.select_related("namespace").first()
 
@@ -66,7 +66,7 @@ def member_invite(*, actor: User, namespace: Namespace, who: str, role: str) -> 
         who=user.username if user else "by mail", role=role,
     )  # fmt: skip
     if user is not None:
-        text = f"{actor.username} invites you to the organisation {namespace.name}."
+        text = f"{actor.username} invites you to the organization {namespace.name}."
         path = reverse("accounts:organizations")
         notify([Notice(user.pk, Kind.INVITATION, f"invitation:{invitation.pk}", text, path)])
     if address := email or (user.email if user else ""):
@@ -164,7 +164,7 @@ def record_member(action: str, actor: User, membership: Membership) -> None:
 
 
 def lock_member(namespace: Namespace, member: str) -> Membership:
-    """The membership, once nobody else is changing who belongs to the organisation."""
+    """The membership, once nobody else is changing who belongs to the organization."""
     Namespace.objects.select_for_update().get(pk=namespace.pk)
     membership = members_of(namespace).filter(user__username__iexact=member).first()
     if membership is None:

@@ -42,7 +42,7 @@ WORDS: Mapping[str, str] = {
     "module.tag.delete": "deleted a tag",
     "module.takedown": "took it down",
     "module.version": "published a version",
-    "organization.create": "created the organisation",
+    "organization.create": "created the organization",
     "report.dismiss": "dismissed reports",
     "share.block": "blocked the link",
     "share.unblock": "unblocked the link",

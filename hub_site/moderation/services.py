@@ -262,6 +262,6 @@ def mail_owner(people: Sequence[User], what: str, path: str, reason: str) -> Non
         return
     context = {"what": what, "reason": reason, "address": f"{settings.PUBLIC_ADDRESS}{path}"}
     body = render_to_string("moderation/owner_mail.txt", context)
-    # Blind copies: the people of an organisation need not know each other's addresses.
+    # Blind copies: the people of an organization need not know each other's addresses.
     mail = EmailMessage(subject=" ".join(what.split()), body=body, bcc=to)
     transaction.on_commit(partial(mail.send), robust=True)

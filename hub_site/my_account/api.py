@@ -1,4 +1,4 @@
-"""One's own account, its sessions and its organisations, for programs: the same services as the pages."""
+"""One's own account, its sessions and its organizations, for programs: the same services as the pages."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ class AccountDeletion(InputSerializer):
 class AccountApi(OwnApi):
     @extend_schema(
         operation_id="account_quotas",
-        summary="What your account and your organisations may use, and use",
+        summary="What your account and your organizations may use, and use",
         tags=["account"],
         responses={200: OwnerQuotasSerializer(many=True), **refusals(401)},
     )
@@ -263,7 +263,7 @@ class NotificationMailApi(OwnApi):
 
 
 class MemberSerializer(serializers.Serializer[Any]):
-    """Who belongs to an organisation, and as what."""
+    """Who belongs to an organization, and as what."""
 
     organization = serializers.CharField(source="namespace.name")
     name = serializers.CharField(source="user.username")
@@ -271,7 +271,7 @@ class MemberSerializer(serializers.Serializer[Any]):
 
 
 class OrganizationInput(InputSerializer):
-    """A new organisation."""
+    """A new organization."""
 
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
 
@@ -279,7 +279,7 @@ class OrganizationInput(InputSerializer):
 class OrganizationsApi(OwnApi):
     @extend_schema(
         operation_id="organizations_list",
-        summary="The organisations that you belong to",
+        summary="The organizations that you belong to",
         tags=["organizations"],
         responses={200: MemberSerializer(many=True), **refusals(401)},
     )
@@ -289,7 +289,7 @@ class OrganizationsApi(OwnApi):
 
     @extend_schema(
         operation_id="organizations_create",
-        summary="Make an organisation",
+        summary="Make an organization",
         tags=["organizations"],
         request=OrganizationInput,
         responses={201: MemberSerializer, **refusals(400, 401, 403, 409)},
@@ -320,7 +320,7 @@ class InvitationSerializer(serializers.Serializer[Any]):
 class MembersApi(OwnApi):
     @extend_schema(
         operation_id="organizations_members",
-        summary="Who belongs to an organisation",
+        summary="Who belongs to an organization",
         tags=["organizations"],
         responses={200: MemberSerializer(many=True), **refusals(401, 404)},
     )

@@ -29,7 +29,7 @@ class Consequences:
     compositions: int
     used_by_others: int  # of the modules: compositions or modules of others were made from them
     held: tuple[str, ...]  # modules that staff hold: they stay with staff
-    only_owner_of: tuple[str, ...]  # organisations that would have no owner: these come first
+    only_owner_of: tuple[str, ...]  # organizations that would have no owner: these come first
 
     @property
     def is_possible(self) -> bool:
@@ -56,7 +56,7 @@ def consequences(user: User) -> Consequences:
 
 
 def only_owner_of(user: User) -> list[str]:
-    """The organisations that others belong to, or that have modules, and that have no other owner."""
+    """The organizations that others belong to, or that have modules, and that have no other owner."""
     names = []
     for membership in memberships_of(user).filter(role=Membership.Role.ADMIN):
         namespace = membership.namespace
@@ -71,7 +71,7 @@ def only_owner_of(user: User) -> list[str]:
 def account_delete(*, user: User) -> None:
     """Delete what is the account's alone. Its row stays without a name, for what others stand on.
 
-    Whatever hangs on an account by a key that cascades goes; versions in organisations, and the audit,
+    Whatever hangs on an account by a key that cascades goes; versions in organizations, and the audit,
     keep the nameless row. Its name is never given to anybody else.
     """
     user = User.objects.select_for_update().get(pk=user.pk)

@@ -45,7 +45,7 @@ def upload_limits() -> list[Limit]:
             "It is refused. Upload the examples as a file.",
         ),
         Limit(
-            "Stored by one owner, a person or an organisation",
+            "Stored by one owner, a person or an organization",
             f"{settings.HUB_STORAGE_OF_OWNER_MB:,} MB" if settings.HUB_STORAGE_OF_OWNER_MB else "any",
             "An upload that does not fit is refused. Delete a module or a draft.",
         ),

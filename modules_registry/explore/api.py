@@ -1,4 +1,4 @@
-"""A module's weights, its neighbours and its changes, and what a hash names, for programs."""
+"""A module's weights, its neighbors and its changes, and what a hash names, for programs."""
 
 from typing import Any
 

@@ -64,7 +64,7 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
         "left out (2): checkpoint-200/optimizer.pt (pickled), training_args.bin (pickled)"
     )
     expect(page.get_by_label("Name", exact=True)).to_have_value("words-to-french")
-    expect(page.get_by_label("Licence")).to_have_value("mit")
+    expect(page.get_by_label("License")).to_have_value("mit")
     expect(page.get_by_label("What it was trained for")).to_have_value("Says it in French.")
 
     page.get_by_label("Name", exact=True).fill("no--good")

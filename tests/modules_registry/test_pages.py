@@ -67,7 +67,7 @@ def test_a_visitor_signs_in_before_uploading(client, db):
     [
         ({"name": ""}, "name", "This field is required."),
         ({"sentence": ""}, "sentence", "Say in one sentence"),
-        ({"licence": ""}, "licence", "Choose the licence"),
+        ({"licence": ""}, "licence", "Choose a license"),
         ({"weights_file": ""}, "weights_file", "Choose the adapter_model.safetensors"),
         ({"config_file": SimpleUploadedFile("adapter_config.json", b"")}, "config_file", "is empty"),
         ({"config_file": SimpleUploadedFile("adapter_config.json", b"[]")}, "config_file", ""),

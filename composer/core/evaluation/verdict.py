@@ -329,7 +329,7 @@ LEAST_LEAD = 0.01
 
 
 def is_ahead_left_out(ours: LeftOutLosses, others: LeftOutLosses) -> bool:
-    """Return whether left-out examples favour `ours` over `others`, as surely as so few examples can.
+    """Return whether left-out examples favor `ours` over `others`, as surely as so few examples can.
 
     Both hold the same n examples in the same order, n at least 2. The mean lead in probability must be at
     least LEAST_LEAD. Then the loss must be below WORTH_LEFT_OUT of the other one if the lead is sure, else
