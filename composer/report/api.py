@@ -110,7 +110,7 @@ def require_adapter(download: Download | None) -> Download:
 class SummaryApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_summary",
-        summary="Read what the report says, in words",
+        summary="Read the report in words",
         tags=["compositions"],
         responses={200: SummarySerializer, **refusals(401, 404, 409)},
     )

@@ -40,8 +40,9 @@ CHOICES = {
     "random": "{} drawn at random",
 }
 PRUNED_WORDS = (
-    "Without all of them the few-shot loss is less than 0.01 nats per token higher once the other weights are "
-    "fitted again, and the left-out loss is no higher. Each change is for this module alone, before refitting."
+    "Without all of them the few-shot loss is less than 0.01 nats per token higher once the other weights "
+    "are fitted again, and the left-out loss is no higher. "
+    "Each change is for this module alone, before refitting."
 )
 
 
@@ -143,8 +144,8 @@ def weight_words(report: Mapping[str, Any]) -> str:
         return "These are the modules' shares, averaged over the layers; they add up to 1."
     if report["method"] not in TAKES_ANY_SHAPE:
         return (
-            "The method multiplies the weighted sums of both factors, so the sign and size of one weight mean "
-            "little alone."
+            "The method multiplies the weighted sums of both factors, so the sign and size of one weight "
+            "mean little alone."
         )
     words = "1 adds the whole module, 0 leaves it out, a negative weight subtracts it."
     by_layer = " Each layer has its own weights; these are their means."

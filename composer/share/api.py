@@ -100,7 +100,7 @@ class ShareApi(OwnerApi):
 
     @extend_schema(
         operation_id="compositions_share_create",
-        summary="Make or renew the private link",
+        summary="Create or replace the private link",
         tags=["sharing"],
         request=ShareRequestSerializer,
         responses={201: ShareSerializer, **refusals(400, 401, 403, 404, 409)},
@@ -115,7 +115,7 @@ class ShareApi(OwnerApi):
 
     @extend_schema(
         operation_id="compositions_share_delete",
-        summary="Withdraw the private link",
+        summary="Revoke the private link",
         tags=["sharing"],
         responses={204: None, **refusals(401, 403, 404)},
     )
@@ -130,7 +130,7 @@ class ExampleApi(APIView):
 
     @extend_schema(
         operation_id="example_retrieve",
-        summary="Find the example report",
+        summary="Read the example report",
         tags=["sharing"],
         responses={200: ShareSerializer, **refusals(404)},
     )

@@ -65,7 +65,7 @@ class AccountHistoryApi(APIView):
 
     @extend_schema(
         operation_id="account_history",
-        summary="What was done by your account and to it",
+        summary="List your account's history",
         tags=["account"],
         parameters=[*PAGE_PARAMETERS],
         responses={200: HistoryPageSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
@@ -80,7 +80,7 @@ class WhoamiApi(APIView):
 
     @extend_schema(
         operation_id="whoami",
-        summary="Whose token this is",
+        summary="Read whose token this is",
         tags=["account"],
         responses={200: WhoamiSerializer, 401: ErrorSerializer},
     )

@@ -108,7 +108,7 @@ def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals
     earlier = Composition.objects.get()
     page = browser_of(alice).get(f"{NEW}?again={earlier.pk}").content.decode()
     assert (
-        'Left out, because they were made from some of these examples: <a class="mono" href="/alice/capitals">'
+        'Left out, as they were made from some of these examples: <a class="mono" href="/alice/capitals">'
         in collapsed(page)
     )
     rows = {

@@ -231,7 +231,7 @@ def test_the_page_names_the_nearest_and_offers_examples_where_nothing_matches(li
     markup = client.get("/modules/?q=spanish&licence=mit").content.decode()
     assert "No module matches" in markup
     assert "/find/?text=spanish" in markup
-    assert "Nearest to what you asked for" in markup
+    assert "Closest matches" in markup
     assert "alice/</span>spanish" in markup
 
 
