@@ -133,7 +133,9 @@ class TaskLossSerializer(serializers.Serializer[Any]):
     n_examples = serializers.IntegerField()
     loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
     base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
-    drop_nats = serializers.FloatField(allow_null=True, help_text="How far it lies below the base alone.")
+    drop_nats = serializers.FloatField(
+        allow_null=True, help_text="The loss of the base alone minus this one."
+    )
     score_percent = serializers.FloatField(
         allow_null=True, help_text="Right answers to held-out examples; null: not measured."
     )

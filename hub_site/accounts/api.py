@@ -22,7 +22,7 @@ class WhoamiSerializer(serializers.Serializer[dict[str, Any]]):
     name = serializers.CharField()
     scope = serializers.ChoiceField(choices=ApiToken.Scope.choices, help_text="What this token may do.")
     limited_to = serializers.CharField(
-        help_text="“owner” or “owner/name”: for everything else this token counts as none. Empty: for all."
+        help_text="“owner” or “owner/name”: for anything else the token is ignored. Empty for all."
     )
     namespaces = serializers.ListField(child=serializers.CharField(), help_text="Where you may publish.")
 
