@@ -134,7 +134,7 @@ class TaskLossSerializer(serializers.Serializer[Any]):
     loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
     base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
     drop_nats = serializers.FloatField(
-        allow_null=True, help_text="The loss of the base alone minus this one."
+        allow_null=True, help_text="The base alone minus this loss."
     )
     score_percent = serializers.FloatField(
         allow_null=True, help_text="Right answers to held-out examples; null: not measured."

@@ -1,4 +1,4 @@
-"""Phrases that docs/words.md replaced stay replaced in templates, messages and scripts; spelling is American."""
+"""Phrases that docs/words.md replaced stay replaced in all that is shown, and its spelling is American."""
 
 import ast
 import re
