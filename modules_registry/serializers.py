@@ -54,7 +54,7 @@ class HubCopySerializer(serializers.Serializer[RemoteCopy]):
 
     state = serializers.ChoiceField(choices=["stored", "waiting", "failed"])
     repo_id = serializers.CharField()
-    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    commit_id = serializers.CharField(help_text="The Hub's commit, not this site's.")
     url = serializers.CharField()
     reason = serializers.CharField(help_text="Why it is not there yet, or not at all.")
     next_try_at = serializers.DateTimeField(allow_null=True)
@@ -69,7 +69,7 @@ class OriginSerializer(serializers.ModelSerializer[Origin]):
     """Where imported weights came from, and what was repaired on the way."""
 
     hub = serializers.CharField(source="endpoint", help_text="The Hub's address.")
-    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    commit_id = serializers.CharField(help_text="The Hub's commit, not this site's.")
     weights_file = serializers.CharField(help_text="Its name there; a “.bin” was converted.")
     weights_sha256 = serializers.CharField(help_text="Of that file as it was fetched.")
     repairs = RepairSerializer(many=True)
@@ -133,9 +133,7 @@ class TaskLossSerializer(serializers.Serializer[Any]):
     n_examples = serializers.IntegerField()
     loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
     base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
-    drop_nats = serializers.FloatField(
-        allow_null=True, help_text="The base alone minus this loss."
-    )
+    drop_nats = serializers.FloatField(allow_null=True, help_text="The base alone minus this loss.")
     score_percent = serializers.FloatField(
         allow_null=True, help_text="Right answers to held-out examples; null: not measured."
     )
@@ -690,9 +688,7 @@ class CardPreviewSerializer(serializers.Serializer[dict[str, Any]]):
     """What the pages would show of a card."""
 
     html = serializers.CharField(help_text="The Markdown below the head, cleaned.")
-    is_plain = serializers.BooleanField(
-        help_text="As it was typed: it is too long or too expensive to render."
-    )
+    is_plain = serializers.BooleanField(help_text="As plain text: too long or too complex to render.")
     sample = SampleSerializer(allow_null=True, help_text="Its first example, as lists show it.")
     repairs = RepairSerializer(many=True, help_text="What of it would not be read.")
 

@@ -306,7 +306,7 @@ def name_taken(taken: Module, name: str) -> Refusal:
     elif taken.name == name:
         message = f"“{taken.full_name}” exists already. Choose another name, or add a version to it."
     else:
-        message = f"“{name}” is too easily confused with “{taken.full_name}”. Choose another name."
+        message = f"“{name}” is too similar to “{taken.full_name}”. Choose another name."
     return Refusal("name_taken", message, status=409, fields={"name": [message]})
 
 
@@ -374,7 +374,7 @@ def lock_head(module: Module) -> Version:
         raise Refusal(row.hold, f"{row.hold_text} Nothing of it can be changed.", status=403)
     head = row.current or row.draft
     if head is None:
-        raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
+        raise Refusal("module_deleted", f"{module.full_name} was just deleted.", status=404)
     module.current, module.draft = row.current, row.draft
     return head
 
@@ -464,7 +464,7 @@ def require_weights_not_held(files: Mapping[str, Blob]) -> None:
         return
     held = Version.objects.exclude(module__hold="").filter(weights_sha256=weights.sha256)
     if held.exists():
-        message = "The staff of this site have taken these very weights out of it. Upload others."
+        message = "Staff have removed these weights from this site. Upload others."
         raise Refusal("weights_held", message, status=403, fields={"weights_file": [message]})
 
 

@@ -10,7 +10,7 @@ BYTES_OF_PARAMETER = (
     3  # held beside the base's file: 2.25 GB at 750 M (benchmarks/results/compose_speed_L.json)
 )
 MB = 1_000_000
-ASK_STAFF = "Ask the site's staff for one, or choose otherwise."
+ASK_STAFF = "Ask staff for one, or choose something else."
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     if facts.n_hidden:
         yield (
             f"{facts.n_hidden} of the modules that were tried are no longer public and are left out of the "
-            "command; without them the search may end elsewhere."
+            "command; without them the result may differ."
         )
 
 
@@ -232,7 +232,7 @@ def license_text(facts: PublicationFacts) -> Iterator[str]:
         "publisher confirms that they allow this; read them before you use it."
     )
     if known:
-        yield f"Of those that are known, {known} is the strictest, and what it demands holds here too."
+        yield f"Of those that are known, {known} is the strictest, and its terms apply here too."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

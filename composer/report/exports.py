@@ -221,7 +221,7 @@ def pruned_lines(report: Report) -> Iterable[str]:
     yield "## Not used"
     lines = [[row["name"], f"{row['weight']:+.4f}", f"{row['loss_change_nats']:+.4f}"] for row in rows]
     yield PRUNED_WORDS
-    change = "change of the loss without it, before the others were fitted again, nats per token"
+    change = "change of the loss without it, before refitting, nats per token"
     yield table(("module", "weight before", change), lines)
 
 

@@ -443,9 +443,7 @@ class CompositionForm(forms.Form):
         source = self.cleaned_data["held_out_from"]
         pairs = find_held_out(source, self.owner) if source else []
         if pairs is None:
-            raise forms.ValidationError(
-                "These held-out examples are not there any more. Give others, or none."
-            )
+            raise forms.ValidationError("These held-out examples no longer exist. Give others, or none.")
         return pairs
 
     def clean(self) -> dict[str, Any]:
@@ -497,7 +495,7 @@ class CompositionForm(forms.Form):
             data.setlist("shots_output", [wanted for _, wanted in rows])
         held_out = self._uploaded("held_out")
         if held_out and "held_out_text" in self.errors:
-            self.add_error("held_out_file", "Choose this file again, once the pasted text above is mended.")
+            self.add_error("held_out_file", "Fix the pasted text above, then choose this file again.")
         elif held_out:  # all in one form: a file's lines after a table's would be read as its rows
             pasted = self.read("held_out", str(self["held_out_text"].value() or "")).examples
             data["held_out_text"] = json_lines([*pasted, *held_out])
@@ -519,7 +517,7 @@ class CompositionForm(forms.Form):
             return
         if kept := first_lines(text, LIMITS[group]):
             data[f"{group}_text"] = kept
-            self.add_error(name, "Its first lines are in the box above now: mend them there.")
+            self.add_error(name, "Its first lines are now in the box above: fix them there.")
 
     def _text_of_upload(self, group: str) -> str:
         """The text of an uploaded file; empty if there is none, or it is no text."""

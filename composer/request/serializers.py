@@ -66,7 +66,7 @@ class ExamplesField(serializers.Field[Any, Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Reading:
         if not isinstance(data, list):
-            raise serializers.ValidationError("This is no list of examples.")
+            raise serializers.ValidationError("This is not a list of examples.")
         if len(data) > self.limit:
             raise serializers.ValidationError(
                 f"These are {len(data):,} examples; at most {self.limit:,} can be used."
@@ -271,7 +271,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     nats = serializers.FloatField(
         source="ranked.nats",
         allow_null=True,
-        help_text="Its mean loss alone on these very examples, in nats an answer, if it was tried on them.",
+        help_text="Its mean loss alone on these examples, in nats an answer, if it was tried on them.",
     )
     likeness = serializers.FloatField(
         source="ranked.similarity", help_text="From 0 to 1, of its words to the task's."

@@ -52,7 +52,7 @@ class ShareSerializer(serializers.Serializer[dict[str, Any]]):
     api_url = serializers.URLField(help_text="The same for programs.")
     shows_answers = serializers.BooleanField()
     made_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it stands until withdrawn.")
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: no expiry.")
 
 
 class ShareRequestSerializer(InputSerializer):
@@ -65,7 +65,7 @@ class ShareRequestSerializer(InputSerializer):
         default=None,
         min_value=1,
         max_value=DAYS_MAX,
-        help_text="How long it stands. Left out: until it is withdrawn.",
+        help_text="When it expires. Left out: never.",
     )
 
 

@@ -79,7 +79,7 @@ def person_named(who: str) -> tuple[User | None, str]:
         try:
             validate_email(who)
         except ValidationError as error:
-            raise field_refusal("bad_address", "who", "This is no mail address.") from error
+            raise field_refusal("bad_address", "who", "This is not a mail address.") from error
         return None, who
     user = User.objects.filter(username__iexact=who, is_active=True).first() if "\x00" not in who else None
     if user is None:
@@ -188,4 +188,4 @@ def require_another_owner(membership: Membership) -> None:
 
 def require_role(role: str) -> None:
     if role not in Membership.Role.values:
-        raise field_refusal("bad_role", "role", f"“{role[:20]}” is no role.", Membership.Role.values)
+        raise field_refusal("bad_role", "role", f"“{role[:20]}” is not a role.", Membership.Role.values)

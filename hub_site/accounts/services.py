@@ -33,7 +33,7 @@ def username_check(username: str) -> str:
 
 
 def name_taken(username: str) -> Refusal:
-    message = f"“{username}” is taken, or too easily confused with a name that is. Choose another one."
+    message = f"“{username}” is taken, or too similar to a name that is. Choose another one."
     return Refusal("name_taken", message, status=409, fields={"username": [message]})
 
 

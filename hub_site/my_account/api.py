@@ -55,7 +55,7 @@ class QuotaSerializer(serializers.Serializer[Any]):
     used = serializers.IntegerField()
     most = serializers.IntegerField(help_text="0: there is no limit.")
     unit = serializers.CharField(help_text="“bytes”, “seconds”, or empty for what is counted.")
-    resets_s = serializers.IntegerField(help_text="In so many seconds the oldest that counts leaves.")
+    resets_s = serializers.IntegerField(help_text="Seconds until the oldest one no longer counts.")
 
 
 class OwnerQuotasSerializer(serializers.Serializer[Any]):

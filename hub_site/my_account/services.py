@@ -112,6 +112,6 @@ def session_end(*, user: User, number: int) -> None:
     """
     session = UserSession.objects.filter(user=user, pk=number).first()
     if session is None:
-        raise Refusal("no_such_session", "There is no such session, or it has ended.", status=404)
+        raise Refusal("no_such_session", "This session does not exist or has ended.", status=404)
     session.end()
     audit_record(actor=user, action="account.sign_out", subject=user.username, thing=user)

@@ -250,7 +250,7 @@ def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_disca
     require_accessible(form)
     form.get_by_role("link", name="Colours in French").click()
     form.get_by_role("button", name="Discard this draft").click()
-    expect(form.get_by_text("The draft is discarded.")).to_be_visible()
+    expect(form.get_by_text("Draft discarded.")).to_be_visible()
     form.goto("/compositions/")
     expect(form.get_by_role("link", name="Colours in French")).to_have_count(0)
 

@@ -191,7 +191,7 @@ def test_a_worker_killed_in_the_middle_is_said_and_another_one_answers(demo: Pag
         expect(demo.get_by_text("Answering…")).to_be_visible()
         psutil.Process(worker).send_signal(signal.SIGKILL)
         expect(demo.get_by_role("alert")).to_contain_text(
-            "The worker that was answering went away", timeout=40_000
+            "The worker that was answering stopped", timeout=40_000
         )
     assert wait_for(lambda: hub.pid("worker-try") != worker, timeout_s=60)
     ask(demo, ": sock")

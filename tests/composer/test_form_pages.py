@@ -184,7 +184,7 @@ def test_a_dropped_file_comes_back_as_rows(browser):
         ),
         ("a.csv", b"en,fr,de\nred,rouge,rot\n", {}, ["do not tell which is the input"]),
         ("a.json", b'{"input": ["red"], "output": ["rouge"]}', {}, ["1 example found", "rouge"]),
-        ("a.pdf", b"%PDF", {}, ["not a file of examples"]),
+        ("a.pdf", b"%PDF", {}, ["not an examples file"]),
     ],
 )
 def test_a_chosen_file_is_read_before_it_is_sent(browser, group, name, data, columns, said):

@@ -112,8 +112,8 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"max_new_tokens": "0"}, "The number of tokens is a whole number from 1"),
         ({"baselines": "some"}, "There is no choice “some” here."),
         ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
-        ({"held_out_from": "task:nothing"}, "not there any more"),
-        ({"held_out_from": "composition:../../etc"}, "not there any more"),
+        ({"held_out_from": "task:nothing"}, "no longer exist"),
+        ({"held_out_from": "composition:../../etc"}, "no longer exist"),
     ],
 )
 def test_a_mistake_is_told_on_the_form_and_starts_nothing(browser, changes, sentence):
@@ -176,7 +176,7 @@ def test_held_out_examples_of_two_kinds_come_back_as_one_text_that_means_the_sam
 def test_a_held_out_file_beside_a_broken_text_is_asked_for_again(browser):
     upload = SimpleUploadedFile("more.jsonl", b'{"input": "kiwi", "output": "KIWI"}')
     page = page_of(browser.post(NEW, filled(held_out_text="fig", held_out_file=upload)), 422)
-    assert "Choose this file again" in page
+    assert "then choose this file again" in page
 
 
 @pytest.mark.parametrize("field", ["shots_file", "held_out_file"])
@@ -318,7 +318,7 @@ def test_one_whose_worker_is_silent_says_so_on_its_page_and_in_the_api(browser, 
     address = f"/api/v1/compositions/{held.pk}"
     assert api_of(alice).get(address).json()["missing_worker"] is None
     Composition.objects.update(lease_until=timezone.now() + timedelta(seconds=9.5))  # of 20
-    assert "Its worker has been silent for 1" in page_of(browser.get(held.get_absolute_url()))
+    assert "Its worker has not answered for 1" in page_of(browser.get(held.get_absolute_url()))
     assert "silent for 1" in api_of(alice).get(address).json()["missing_worker"]
     leases.finish(held, Status.CANCELLED)
     assert api_of(alice).get(address).json()["missing_worker"] is None
@@ -648,7 +648,7 @@ def test_a_stranger_cannot_begin_with_or_measure_on_alices_examples(browser_of, 
     client = browser_of(charlie)
     assert client.get(f"{NEW}?again={composition.pk}").status_code == 404
     page = page_of(client.post(NEW, filled(held_out_from=f"composition:{composition.pk}")), 422)
-    assert "not there any more" in page
+    assert "no longer exist" in page
 
 
 def test_who_is_not_signed_in_is_asked_to(client, ask):

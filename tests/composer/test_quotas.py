@@ -164,7 +164,7 @@ def test_the_form_says_it_beside_a_button_that_asks_staff(browser_of, alice, sta
     assert 'name="keep" value="ask_worker"' in shown
     for _ in range(2):
         answer = browser.post("/compositions/new/", fields | {"keep": "ask_worker"}, follow=True)
-    assert "Staff see your request for a worker" in answer.content.decode()
+    assert "Request sent to staff. Your form is saved as a draft." in answer.content.decode()
     assert 'value="Fruit"' in answer.content.decode()  # nothing that was typed is lost
     assert WorkerRequest.objects.get().has_cuda
     assert "1 request for a kind of worker" in browser_of(staff).get("/").content.decode()

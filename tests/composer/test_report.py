@@ -574,9 +574,9 @@ SIZED = {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8}
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"modules": []}, "No module carries weight"),
-        ({"modules": [{"weight": 0.0}, {"weight": 0.0}]}, "No module carries weight"),
-        ({"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.0]}}, "No module carries weight"),
+        ({"modules": []}, "No module has a weight"),
+        ({"modules": [{"weight": 0.0}, {"weight": 0.0}]}, "No module has a weight"),
+        ({"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.0]}}, "No module has a weight"),
         ({"modules": [{"weight": 0.5}], "is_zero": True}, "What the modules add is zero"),
     ],
 )
@@ -612,7 +612,7 @@ def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser
     )  # with the copy, not the pruned one
     for told in (page, text):
         assert "Each change is for this module alone, before refitting." in told
-        assert "before the others were fitted again, nats per token" in told
+        assert "before refitting, nats per token" in told
     csv_text = fetched(browser_of, alice, small, "modules.csv").removeprefix("\ufeff")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text))}
     assert {name: row["role"] for name, row in rows.items()} == {

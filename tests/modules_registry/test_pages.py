@@ -43,7 +43,7 @@ def test_an_upload_leads_to_the_module_s_page(alice, browser_of, base):
     page = text(client.get("/alice/french"))
     for part in ("Into French", "composable", "<h3>My card</h3>", "a-b", "adapter_model.safetensors"):
         assert part in page
-    assert "alice/french is published." in page
+    assert "alice/french published." in page
 
 
 def test_a_base_of_the_library_is_chosen_where_the_config_names_a_folder(alice, browser_of, base):

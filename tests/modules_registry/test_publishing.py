@@ -380,7 +380,7 @@ def test_what_was_deleted_a_moment_ago_cannot_be_changed_any_more(alice, french)
         lambda: module_edit(editor=alice, module=same, sentence="Still here"),
         lambda: version_add(author=alice, module=same, **adapter_files(seed=1)),
     ):
-        with pytest.raises(Refusal, match="deleted a moment ago"):
+        with pytest.raises(Refusal, match="just deleted"):
             change()
 
 

@@ -31,7 +31,7 @@ def license_of(licences: Mapping[str, str]) -> AdapterLicense:
             the identifier is empty if the module states none.
     """
     if not licences:
-        return AdapterLicense("", "No module carries weight, so no module's license applies.")
+        return AdapterLicense("", "No module has a weight, so no module's license applies.")
     try:
         combined = combine_licenses(licences)
     except LicenseConflict as conflict:
@@ -41,15 +41,15 @@ def license_of(licences: Mapping[str, str]) -> AdapterLicense:
             combined.licence, f"{license_label(combined.licence)}: the strictest of the modules' licenses."
         )
     if combined.unread == tuple(licences) and not any(licences.values()):
-        return AdapterLicense("", "The modules state no license. Ask their authors before you hand this on.")
+        return AdapterLicense("", "The modules state no license. Ask their authors before you share this.")
     return AdapterLicense(combined.licence, text_of_unread(combined))
 
 
 def text_of_unread(combined: CombinedLicense) -> str:
     """Return the sentences on modules whose terms are not known."""
     names = ", ".join(combined.unread)
-    text = f"The terms of {names} are not known here or are their own: read them before you hand this on."
+    text = f"The terms of {names} are not known here or are their own: read them before you share this."
     if not combined.strictest_known:
         return text
     strictest = license_label(combined.strictest_known)
-    return f"{text} Of the others, {strictest} is the strictest, and what it demands holds here too."
+    return f"{text} Of the others, {strictest} is the strictest, and its terms apply here too."

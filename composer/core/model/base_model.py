@@ -206,7 +206,7 @@ class FrozenBaseModel(PromptReader):
         missing = sorted(found["missing_keys"]) + [str(key) for key in found["mismatched_keys"]]
         if missing:
             raise BaseModelError(  # else transformers fills it with random numbers
-                f"The base model {name} lacks {missing[0]}, or has it in another size."
+                f"The base model {name} lacks {missing[0]}, or has it in a different size."
             )
         if tokenizer.eos_token_id is None:
             raise BaseModelError(

@@ -139,7 +139,7 @@ class BaseChangedError(ComposeError, RuntimeError):
     code = "base_changed"
 
     def __init__(self) -> None:
-        super().__init__("The base model in memory was changed, so it was thrown away.")
+        super().__init__("The base model in memory was changed, so it was discarded.")
 
 
 class NonFiniteLossError(ComposeError, ArithmeticError):

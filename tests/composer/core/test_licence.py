@@ -18,7 +18,7 @@ from composer.core.evaluation.licence import license_of
         ),
         (["other", "other"], "other", "The terms of bob/0, bob/1 are not known here"),
         (["", ""], "", "The modules state no license."),
-        ([], "", "No module carries weight"),
+        ([], "", "No module has a weight"),
     ],
 )
 def test_the_strictest_licence_of_the_modules_is_that_of_the_adapter(licences, identifier, told):

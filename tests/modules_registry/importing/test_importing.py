@@ -167,7 +167,7 @@ def test_the_command_s_list_is_read_as_the_page_s(hub, alice, base, tmp_path, ca
     ("content", "words"),
     [
         (None, "cannot be read: No such file"),
-        (b"\xff\xfef\x00a\x00r\x00", "no plain text"),
+        (b"\xff\xfef\x00a\x00r\x00", "not plain text"),
         (b"# none\n", "Name 1"),
     ],
 )
