@@ -54,7 +54,7 @@ def test_a_draft_without_a_name_is_listed_by_its_first_example(browser):
         browser.post(KEEP, form)
     page = page_of(browser.get(LIST))
     assert f'<a href="{NEW}?draft=0f8b">red</a>' in page
-    assert f'<a href="{NEW}?draft=77aa">A task without a name</a>' in page
+    assert f'<a href="{NEW}?draft=77aa">Untitled</a>' in page
 
 
 def test_examples_that_name_no_module_are_not_promised_to_do_so(browser):

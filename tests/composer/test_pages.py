@@ -319,7 +319,7 @@ def test_one_whose_worker_is_silent_says_so_on_its_page_and_in_the_api(browser, 
     assert api_of(alice).get(address).json()["missing_worker"] is None
     Composition.objects.update(lease_until=timezone.now() + timedelta(seconds=9.5))  # of 20
     assert "Its worker has not answered for 1" in page_of(browser.get(held.get_absolute_url()))
-    assert "silent for 1" in api_of(alice).get(address).json()["missing_worker"]
+    assert "has not answered for 1" in api_of(alice).get(address).json()["missing_worker"]
     leases.finish(held, Status.CANCELLED)
     assert api_of(alice).get(address).json()["missing_worker"] is None
 
