@@ -98,19 +98,19 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"seed": ""}, "The seed is a whole number from 0"),
         ({"budget": str(BUDGET_LIMIT + 1)}, f"The budget is a whole number from 1 to {BUDGET_LIMIT:,}."),
         ({"base": ""}, "Choose a base model."),
-        ({"method": "magic"}, "There is no method “magic” here."),
+        ({"method": "magic"}, "There is no method “magic”."),
         ({"selection": "random", "random_count": "9"}, "9 modules cannot be drawn: 3 fit"),
         ({"selection": "chosen"}, "Choose at least one module"),
         ({"selection": "steps", "steps": "screen:20+best"}, "“screen:20+best” selects no modules"),
         ({"selection": "screen", "screen_count": "0"}, "The number of modules is a whole number from 1"),
         ({"objective": "exact_match"}, "The objective exact_match has no gradient"),
-        ({"nevergrad": "One Plus"}, "Such a name is letters, digits and _."),
+        ({"nevergrad": "One Plus"}, "Use letters, digits and _ only."),
         ({"rank": "2000"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"rank": "small"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"rank": "-8"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"template": "Q:"}, "The template must contain {input}"),
         ({"max_new_tokens": "0"}, "The number of tokens is a whole number from 1"),
-        ({"baselines": "some"}, "There is no choice “some” here."),
+        ({"baselines": "some"}, "There is no choice “some”."),
         ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
         ({"held_out_from": "task:nothing"}, "no longer exist"),
         ({"held_out_from": "composition:../../etc"}, "no longer exist"),
@@ -495,7 +495,7 @@ def test_the_report_tells_costs_layers_and_what_was_left_out(browser, done):
         "It changes x, which this base model does not have.",
     ):  # fmt: skip
         assert said in page, said
-    assert page.index("It is right on 1 of 2.") < page.index("You stopped the search early")
+    assert page.index('id="verdict-title"') < page.index("You stopped the search early")
 
 
 def test_the_command_on_the_report_is_one_that_the_command_line_takes(browser, done):
@@ -548,7 +548,8 @@ def test_the_progress_of_one_that_failed_says_why_and_how_to_go_on(browser, ask)
 
 def test_the_report_shows_verdict_race_weights_and_answers(browser, done):
     page = page_of(browser.get(done().get_absolute_url()))
-    assert "Use the composition. It is right on 1 of 2." in page
+    assert "Use the composition: it answers" in page
+    assert "It is right on 1 of 2." not in page  # the core's words, which say no more
     assert "This composition" in page
     assert 'href="/bob/first"' in page
     assert "PeftModel.from_pretrained(base, &quot;fruit-in-capitals&quot;)" in page

@@ -58,8 +58,8 @@ def test_what_is_typed_and_what_is_in_the_list_is_queued(
     ("changes", "field", "sentence"),
     [
         ({"sources": ""}, "sources", "Name a repository or an owner"),
-        ({"sources": "../etc"}, "sources", "“../etc” is no repository"),
-        ({"sources": "https://elsewhere.example/far/one"}, "sources", "is no repository"),
+        ({"sources": "../etc"}, "sources", "“../etc” is not a repository"),
+        ({"sources": "https://elsewhere.example/far/one"}, "sources", "is not a repository"),
         ({"namespace": "bob"}, "namespace", "bob"),
         ({"base": "/home/me"}, "base", "names nothing on the Hub"),
         ({"list_file": SimpleUploadedFile("l", b"\xff\xfe")}, "list_file", "not plain text"),

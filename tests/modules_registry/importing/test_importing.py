@@ -134,7 +134,7 @@ def test_nobody_imports_into_another_s_name(alice, bob):
 
 @pytest.mark.parametrize("source", ["../x", "http://127.0.0.1/x", "a/b@../c", "a@main", ""])
 def test_what_names_no_repository_is_refused(alice, source):
-    with pytest.raises(Refusal, match=r"one a line|is no repository"):
+    with pytest.raises(Refusal, match=r"one a line|is not a repository"):
         import_request(owner=alice, namespace=alice.namespace, sources=[source], enqueue=False)
 
 
