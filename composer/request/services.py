@@ -421,7 +421,7 @@ def require_cpu_quota(owner: User) -> None:
     again_at = when_below(uses, used_s - most_s) + DAY
     used, most = round(used_s / 60), settings.HUB_CPU_MINUTES_A_DAY
     message = (
-        f"Your compositions have computed for {count_noun(used, 'minute')} of processor time within a day; "
+        f"Your compositions have computed for {count_noun(used, 'minute')} of CPU time within a day; "
         f"{most:,} {is_or_are(most)} the most. "
         f"It is possible again on {again_at:%-d %B at %H:%M} UTC."
     )

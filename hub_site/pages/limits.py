@@ -91,7 +91,7 @@ def composing() -> list[Limit]:
             "Wait for one to end, or cancel one.",
         ),
         Limit(
-            "Processor time of one person's compositions within a day",
+            "CPU time of one person's compositions within a day",
             f"{settings.HUB_CPU_MINUTES_A_DAY:,} minutes" if settings.HUB_CPU_MINUTES_A_DAY else "any",
             "The next one is refused until earlier ones are a day old. The message says when.",
         ),
@@ -113,7 +113,7 @@ def composing() -> list[Limit]:
             "It is stopped and says so. Take fewer modules or a smaller base.",
         ),
         Limit(
-            "Processor threads for one composition",
+            "CPU threads for one composition",
             str(settings.HUB_THREADS),
             "It takes longer.",
         ),

@@ -217,7 +217,7 @@ def test_pages_of_best_matches_hold_every_match_once(library):
 
 @pytest.mark.parametrize("cursor", ["x", "e30", "W10", "WyJuZXh0IiwicmVjZW50IiwieCIsMV0", "a" * 500])
 def test_a_cursor_of_nothing_is_refused(library, cursor):
-    with pytest.raises(Refusal, match="no cursor of this list"):
+    with pytest.raises(Refusal, match="cursor is not of this list"):
         find_modules(ModuleFilters(), size=2, cursor=cursor)
 
 
