@@ -78,7 +78,7 @@ def test_deleting_a_composition_gives_no_processor_time_back(ask, alice, done):
     composition = done()
     use_cpu(alice, 11, ago=timedelta(minutes=1), composition_id=composition.pk)
     composition.delete()
-    with pytest.raises(Refusal, match="minutes of processor time"):
+    with pytest.raises(Refusal, match="minutes of CPU time"):
         ask()
 
 
