@@ -58,7 +58,7 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
     drop(page, folder)
     told = page.locator("[data-told]")
     expect(told).to_contain_text(
-        "Taken from “my-run”: adapter_config.json, adapter_model.safetensors, README.md."
+        "Selected from “my-run”: adapter_config.json, adapter_model.safetensors, README.md."
     )
     expect(told).to_contain_text(
         "left out (2): checkpoint-200/optimizer.pt (pickled), training_args.bin (pickled)"

@@ -244,7 +244,7 @@ def test_a_new_version_is_uploaded_with_what_changed(alice, french, browser_of):
 
 def test_uploading_the_same_files_says_so(alice, french, browser_of):
     response = browser_of(alice).post("/alice/french/upload", adapter_files(), follow=True)
-    assert "files of version 1 already" in text(response)
+    assert "These are already the files of version 1" in text(response)
     assert french.versions.count() == 1
 
 
@@ -412,7 +412,7 @@ def test_pages_describe_themselves_to_other_programs(alice, base, client, settin
     make_module(alice, sentence='Says "oui" & <b>.')
     told = meta(text(client.get("/alice/french")))
     assert told["og:title"] == "alice/french"
-    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, licence: MIT')
+    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, license: MIT')
     assert told["og:image"] == f"{settings.PUBLIC_ADDRESS}/alice/french/picture.png"
     descriptions = {
         address: meta(text(client.get(address)))["og:description"]
