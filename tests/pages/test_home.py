@@ -38,7 +38,7 @@ def published(finished, alice):  # noqa: F811
 
 def test_an_empty_site_says_what_will_be_there(client, db):
     page = home(client)
-    assert "Modules that people publish are shown here." in page
+    assert "Published modules are listed here." in page
     assert "Compositions that helped" not in page
     assert "Lately" not in page
 
