@@ -40,7 +40,7 @@ def test_an_empty_site_says_what_will_be_there(client, db):
     page = home(client)
     assert "Published modules are listed here." in page
     assert "Compositions that helped" not in page
-    assert "Lately" not in page
+    assert "Recent activity" not in page
 
 
 def test_modules_that_are_used_stand_first_and_uploads_alone_are_no_news(client, modules, alice):  # noqa: F811
