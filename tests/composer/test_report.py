@@ -279,7 +279,7 @@ def test_no_gain_says_what_to_try_and_a_good_one_nothing():
     assert any("Hold out some examples" in text for text in tries)
     assert any("5 examples" in text for text in tries)
     hopeless = next_steps(judged("none", MEASURED, WEAK))["tries"]
-    assert hopeless[0].startswith("Look for modules nearer")
+    assert hopeless[0].startswith("Look for modules closer")
     assert not any("Hold out" in text for text in hopeless)
     assert next_steps(judged("use", MEASURED, WEAK | {"level": "good"}))["tries"] == []
 
