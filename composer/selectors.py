@@ -97,7 +97,7 @@ def work_quotas(user: User) -> list[Quota]:
         ),
         Quota(
             "processor_time",
-            "Processor time within a day",
+            "CPU time within a day",
             ceil(cpu_s),
             most_s,
             unit="seconds",

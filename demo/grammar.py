@@ -177,7 +177,7 @@ def hub_example(combination: Combination, words: list[str]) -> DemoExample:
 
 
 def instructed_example(combination: Combination, words: list[str], random: Random) -> DemoExample:
-    """The task as the base model learnt it: one phrase per skill, in any order, before the words."""
+    """The task as the base model learned it: one phrase per skill, in any order, before the words."""
     phrases = [random.choice(SKILLS[skill].phrases) for skill in combination.skills]
     random.shuffle(phrases)
     prompt = f"{' ; '.join(phrases)} : {' '.join(words)}".strip()

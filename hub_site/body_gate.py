@@ -187,7 +187,7 @@ class WatchedBody:
             message = await asyncio.wait_for(self.receive_from_client(), self.patience_s)
         except TimeoutError:
             raise BodyRefused(
-                408, "too_slow", "The upload came in too slowly, so we stopped it. Please try again."
+                408, "too_slow", "The upload was too slow and was stopped. Try again."
             ) from None
         self.patience_s -= time.monotonic() - began_s
         if message["type"] == "http.request":
@@ -212,13 +212,11 @@ class WatchedBody:
             raise self.too_large()
         self.require_permission(self.received_bytes)
         if self.gate.in_flight_bytes > self.gate.in_flight_max_bytes:
-            raise BodyRefused(
-                503, "busy", "Too many uploads are coming in at once. Please try again in a minute."
-            )
+            raise BodyRefused(503, "busy", "Too many uploads at once. Try again in a minute.")
 
     def too_large(self) -> BodyRefused:
         return BodyRefused(
-            413, "too_large", f"This is too large: at most {self.cap_bytes // MB} MB can be sent here."
+            413, "too_large", f"Too large: at most {self.cap_bytes // MB} MB can be sent here."
         )
 
 

@@ -18,8 +18,8 @@ from hub_site.common.json_bodies import is_storable
 API, ALSO_HUB_API = "/api/v1/", "/api/"
 SENTENCES = {
     400: "The request cannot be read. Nothing was changed.",
-    404: "Nothing is here, or it is not yours to see.",
-    500: "Something broke on our side. Please try again later.",
+    404: "Not found, or not visible to you.",
+    500: "Something went wrong on this site. Try again later.",
 }
 
 

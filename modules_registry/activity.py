@@ -47,7 +47,7 @@ def activity_of(
 ) -> list[Deed]:
     """What an owner did, newest first, of what the viewer may see.
 
-    An account: the versions it published, in organisations too, and its likes. An organisation: the versions
+    An account: the versions it published, in organizations too, and its likes. An organization: the versions
     of its modules.
 
     Args:

@@ -156,8 +156,8 @@ class CompareApi(APIView):
 class FacetListApi(APIView):
     @extend_schema(
         operation_id="modules_facets",
-        summary="What found modules could be narrowed by",
-        description="The commonest values of each filter, with how many modules would be left.",
+        summary="List the filters of a search",
+        description="The most common values of each filter, with how many modules would be left.",
         tags=["modules"],
         parameters=[SearchFilters],
         responses={200: FacetsSerializer, 400: ErrorSerializer, **NOT_FOUND},
@@ -186,8 +186,8 @@ class FacetListApi(APIView):
 class SuggestionListApi(APIView):
     @extend_schema(
         operation_id="suggestions",
-        summary="Suggest searches for what was typed so far",
-        description="Tags, base models, owners and modules that begin so; fewer than two characters: none.",
+        summary="Suggest searches",
+        description="Tags, base models, owners and modules that begin with at least two characters.",
         tags=["modules"],
         parameters=[SuggestionInput],
         responses={200: SuggestionSerializer(many=True), 400: ErrorSerializer, **NOT_FOUND},
@@ -211,7 +211,7 @@ class ModuleApi(APIView):
 
     @extend_schema(
         operation_id="modules_edit",
-        summary="Change what is said about a module",
+        summary="Edit a module",
         tags=["modules"],
         request=ModuleChange,
         responses={200: ModuleDetailSerializer, **TOO_MUCH, **REFUSED, **NOT_FOUND},
@@ -259,7 +259,7 @@ class CardPreviewApi(APIView):
 class EvidenceApi(APIView):
     @extend_schema(
         operation_id="modules_evidence",
-        summary="Read what was measured with a module",
+        summary="Read a module's measured evidence",
         tags=["modules"],
         responses={200: EvidenceSerializer, **NOT_FOUND},
     )
@@ -295,7 +295,7 @@ class LikeApi(APIView):
 
     @extend_schema(
         operation_id="likes_read",
-        summary="Whether you like a module",
+        summary="Read whether you like a module",
         tags=["modules"],
         responses={200: LikeSerializer, 401: ErrorSerializer, **NOT_FOUND},
     )
@@ -316,7 +316,7 @@ class LikeApi(APIView):
 
     @extend_schema(
         operation_id="likes_remove",
-        summary="Take a like back",
+        summary="Unlike a module",
         tags=["modules"],
         responses={200: LikeSerializer, 401: ErrorSerializer, **NOT_FOUND},
     )
@@ -332,7 +332,7 @@ class LikeApi(APIView):
 class SnippetsApi(APIView):
     @extend_schema(
         operation_id="modules_snippets",
-        summary="Code to use a module",
+        summary="Read code to use a module",
         description="As on its page: for peft, transformers, notebooks, hf, vLLM and curl.",
         tags=["modules"],
         parameters=[REVISION],
@@ -350,7 +350,7 @@ class SnippetsApi(APIView):
 class DownloadDaysApi(APIView):
     @extend_schema(
         operation_id="downloads_by_day",
-        summary="The downloads of a module by day, newest first",
+        summary="List a module's downloads by day, newest first",
         description="One per version, day and client. Days without any are left out.",
         tags=["modules"],
         responses={200: DownloadDaySerializer(many=True), **NOT_FOUND},
@@ -363,7 +363,7 @@ class DownloadDaysApi(APIView):
 class OwnerApi(APIView):
     @extend_schema(
         operation_id="owners_read",
-        summary="An account or an organisation",
+        summary="Read an account or an organization",
         tags=["library"],
         responses={200: OwnerSerializer, 404: ErrorSerializer},
     )
@@ -381,8 +381,8 @@ class OwnerApi(APIView):
 class ActivityApi(APIView):
     @extend_schema(
         operation_id="owners_activity",
-        summary="What an owner did, newest first",
-        description="Of an account what it published and likes, of an organisation its modules' versions.",
+        summary="List an owner's activity, newest first",
+        description="For an account what it published and likes, for an organization its modules' versions.",
         tags=["library"],
         parameters=[ActivityInput],
         responses={200: DeedSerializer(many=True), 400: ErrorSerializer, 404: ErrorSerializer},
@@ -408,7 +408,7 @@ class ModuleHistoryApi(APIView):
 
     @extend_schema(
         operation_id="modules_history",
-        summary="What was done to a module",
+        summary="List a module's history",
         tags=["modules"],
         parameters=[*PAGE_PARAMETERS],
         responses={200: HistoryPageSerializer, **NOT_FOUND, 401: ErrorSerializer},
@@ -424,7 +424,7 @@ class VersionListApi(APIView):
 
     @extend_schema(
         operation_id="versions_list",
-        summary="The versions of a module, newest first",
+        summary="List a module's versions, newest first",
         tags=["modules"],
         responses={200: VersionSerializer(many=True), **NOT_FOUND},
     )
@@ -477,7 +477,7 @@ class FileApi(APIView):
 class BaseListApi(APIView):
     @extend_schema(
         operation_id="bases_list",
-        summary="The base models of the library",
+        summary="List base models",
         tags=["library"],
         responses=BaseModelSerializer(many=True),
     )
@@ -488,7 +488,7 @@ class BaseListApi(APIView):
 class BaseApi(APIView):
     @extend_schema(
         operation_id="bases_read",
-        summary="A base model, its revision and its dimensions",
+        summary="Read a base model",
         tags=["library"],
         responses={200: BaseDetailSerializer, 404: ErrorSerializer},
     )
@@ -506,7 +506,7 @@ class BaseApi(APIView):
 class TagApi(APIView):
     @extend_schema(
         operation_id="tags_read",
-        summary="A tag, and what is used with it",
+        summary="Read a tag",
         tags=["library"],
         responses={200: TagDetailSerializer, 404: ErrorSerializer},
     )
@@ -517,7 +517,7 @@ class TagApi(APIView):
 class TagListApi(APIView):
     @extend_schema(
         operation_id="tags_list",
-        summary="Tags in use, most used first",
+        summary="List tags, most used first",
         description="The 1,000 that most modules carry.",
         tags=["library"],
         responses=TagSerializer(many=True),

@@ -1,4 +1,4 @@
-"""What a card says of its module: a sentence, tags, the licence, a name."""
+"""What a card says of its module: a sentence, tags, the license, a name."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -61,7 +61,7 @@ SORTS = {
     "downloads": "Most downloaded",
     "likes": "Most liked",
     "newest": "Newest",
-    "recent": "Newest change",
+    "recent": "Recently updated",
     "name": "Name",
 }
 ORDERS = {

@@ -247,7 +247,7 @@ def require_no_pointer(path: str, file: BinaryIO) -> None:
 
 
 def describe_by_card(module: Module, card: Card) -> None:
-    """Take the licence and the tags that a card gives; what it does not give stays."""
+    """Take the license and the tags that a card gives; what it does not give stays."""
     module.licence = license_of(card) or module.licence
     if names := tags_in({"tags": card.front_matter.get("tags")}):  # languages alone replace no tags
         module.tags.set(tags_named(names))

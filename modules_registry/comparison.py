@@ -64,7 +64,7 @@ class Comparison:
 
 FACTS: dict[str, tuple[str, Callable[[Module, Version], str]]] = {
     "base": ("Base model", lambda _, version: version.base_name),
-    "base_revision": ("Revision of the base", lambda _, version: version.base_revision or "not said"),
+    "base_revision": ("Revision of the base", lambda _, version: version.base_revision or "not stated"),
     "rank": ("Rank (r)", lambda _, version: str(version.rank)),
     "scaling": ("Scaling", lambda _, version: f"{version.scaling:.4g}"),
     "targets": ("Targets", lambda _, version: ", ".join(version.targets)),
@@ -72,10 +72,10 @@ FACTS: dict[str, tuple[str, Callable[[Module, Version], str]]] = {
     "size": ("Size", lambda _, version: size_in_words(version.size_bytes)),
     "dtype": ("Precision", lambda _, version: version.dtype),
     "licence": (
-        "Licence",
+        "License",
         lambda module, _: license_label(module.licence) if module.licence else "not stated",
     ),
-    "template": ("Prompt template", lambda _, version: version.prompt_template or "not known"),
+    "template": ("Prompt template", lambda _, version: version.prompt_template or "not stated"),
     "tags": ("Tags", lambda module, _: ", ".join(tag.name for tag in module.tags.all()) or "none"),
     "version": ("Version", lambda _, version: str(version.number)),
     "downloads": ("Downloads", lambda module, _: f"{module.downloads:,}"),

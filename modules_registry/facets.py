@@ -69,8 +69,8 @@ FACETS = (
     FacetKind("base", "Base model"),
     FacetKind("task", "Task", is_many=True),
     FacetKind("language", "Language", lambda code: LANGUAGES.get(code, code), is_many=True),
-    FacetKind("licence", "Licence", license_label),
-    FacetKind("allows", "Licence allows", lambda value: ALLOWS.get(value, value), is_many=True),
+    FacetKind("licence", "License", license_label),
+    FacetKind("allows", "License allows", lambda value: ALLOWS.get(value, value), is_many=True),
     FacetKind("author", "Owner"),
     FacetKind("rank", "Rank"),
     FacetKind("size", "Size", lambda value: {name: label for name, label, _ in SIZES}.get(value, value)),
@@ -180,6 +180,6 @@ def languages_of(facts: FacetFacts) -> list[str]:
 
 
 def licence_allows(licence: str) -> list[str]:
-    """What a licence is known to allow; of one whose terms nobody here can read: nothing."""
+    """What a license is known to allow; of one whose terms nobody here can read: nothing."""
     allowed = {"commercial": allows_commercial_use(licence), "derivatives": allows_derivatives(licence)}
     return [name for name, is_allowed in allowed.items() if is_allowed]

@@ -145,8 +145,9 @@ class DescriptionForm(forms.Form):
         help_text="Separated by commas: translation, french.",
     )
     licence = forms.ChoiceField(
+        label="License",
         choices=[("", "Choose one"), *LICENSES.items()],
-        error_messages={"required": "Choose the licence that you publish it under."},
+        error_messages={"required": "Choose a license."},
     )
 
 
@@ -157,12 +158,12 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner, or the owner's organisation, sees it.",
+            help_text="Only its owner, or the owner's organization, sees it.",
         )
 
 
 class OwnerForm(forms.Form):
-    """Whose it will be: the user's own, or an organisation's."""
+    """Whose it will be: the user's own, or an organization's."""
 
     namespace = forms.ChoiceField(label="Owner")
 
@@ -263,7 +264,7 @@ class DeleteForm(forms.Form):
 
 
 class MoveForm(forms.Form):
-    namespace = forms.ChoiceField(label="Owner", help_text="You, or an organisation in which you may write.")
+    namespace = forms.ChoiceField(label="Owner", help_text="You, or an organization in which you may write.")
     name = forms.CharField(max_length=NAME_LENGTH_MAX, label="Name")
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:

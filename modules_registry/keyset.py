@@ -179,6 +179,6 @@ def read_cursor(cursor: str, name: str, kind: type) -> tuple[str, Any, int]:
         if kind is str and "\x00" in read:
             raise ValueError(cursor)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        message = "This is no cursor of this list. Begin again without one."
+        message = "This cursor is not of this list. Start again without one."
         raise Refusal("bad_cursor", message, fields={"cursor": [message]}) from error
     return direction, read, key

@@ -10,7 +10,7 @@ from django.http import Http404
 from modules_registry.catalog import ModuleFilters, module_search
 from modules_registry.models import BaseModel, Module, Tag
 
-SAMPLE_MAX = 500  # modules, the most downloaded, over which a tag's neighbours are counted
+SAMPLE_MAX = 500  # modules, the most downloaded, over which a tag's neighbors are counted
 SHOWN_MAX = 12
 COUNT_EXACT_MAX = 10_000
 

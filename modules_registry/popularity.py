@@ -78,7 +78,7 @@ def module_like(*, user: User, module: Module) -> Module:
     """
     row = locked(module)
     if row.current_id is None:
-        raise Refusal("is_draft", "Nothing is published here yet, so there is nothing to like.", status=409)
+        raise Refusal("is_draft", "This module is not published yet, so it cannot be liked.", status=409)
     Like.objects.get_or_create(user=user, module=row)
     return recounted(row)
 

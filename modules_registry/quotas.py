@@ -1,4 +1,4 @@
-"""What an owner, a person or an organisation, may store and upload here, and how much of it is used."""
+"""What an owner, a person or an organization, may store and upload here, and how much of it is used."""
 
 from datetime import timedelta
 

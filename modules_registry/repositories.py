@@ -59,7 +59,7 @@ def repository_create(
 def repository_move(*, editor: User, module: Module, namespace: Namespace, name: str) -> Module:
     """Give a module another name or owner. The old name stays taken, and leads to it.
 
-    Out of an organisation only an owner of it moves one: who writes there might take it along.
+    Out of an organization only an owner of it moves one: who writes there might take it along.
     """
     require_writable(editor, module.namespace)
     require_writable(editor, namespace)

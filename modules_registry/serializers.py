@@ -55,7 +55,7 @@ class HubCopySerializer(serializers.Serializer[RemoteCopy]):
 
     state = serializers.ChoiceField(choices=["stored", "waiting", "failed"])
     repo_id = serializers.CharField()
-    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    commit_id = serializers.CharField(help_text="The Hub's commit, not this site's.")
     url = serializers.CharField()
     reason = serializers.CharField(help_text="Why it is not there yet, or not at all.")
     next_try_at = serializers.DateTimeField(allow_null=True)
@@ -70,7 +70,7 @@ class OriginSerializer(serializers.ModelSerializer[Origin]):
     """Where imported weights came from, and what was repaired on the way."""
 
     hub = serializers.CharField(source="endpoint", help_text="The Hub's address.")
-    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    commit_id = serializers.CharField(help_text="The Hub's commit, not this site's.")
     weights_file = serializers.CharField(help_text="Its name there; a “.bin” was converted.")
     weights_sha256 = serializers.CharField(help_text="Of that file as it was fetched.")
     repairs = RepairSerializer(many=True)
@@ -134,7 +134,7 @@ class TaskLossSerializer(serializers.Serializer[Any]):
     n_examples = serializers.IntegerField()
     loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
     base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
-    drop_nats = serializers.FloatField(allow_null=True, help_text="How far it lies below the base alone.")
+    drop_nats = serializers.FloatField(allow_null=True, help_text="The base alone minus this loss.")
     score_percent = serializers.FloatField(
         allow_null=True, help_text="Right answers to held-out examples; null: not measured."
     )
@@ -468,7 +468,7 @@ class DownloadDaySerializer(serializers.ModelSerializer[DownloadDay]):
 
 
 class OwnerSerializer(serializers.Serializer[dict[str, Any]]):
-    """An account or an organisation, with the sums over its public modules."""
+    """An account or an organization, with the sums over its public modules."""
 
     name = serializers.CharField()
     kind = serializers.ChoiceField(choices=Namespace.Kind.choices)
@@ -579,7 +579,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
     task = several("As the Hub calls it: text2text-generation.")
     language = several("Its code: fr.")
     licence = serializers.CharField(default="", allow_blank=True, max_length=60)
-    allows = several("What the licence allows.", list(ALLOWS))
+    allows = several("What the license allows.", list(ALLOWS))
     author = serializers.CharField(
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
     )
@@ -726,9 +726,7 @@ class CardPreviewSerializer(serializers.Serializer[dict[str, Any]]):
     """What the pages would show of a card."""
 
     html = serializers.CharField(help_text="The Markdown below the head, cleaned.")
-    is_plain = serializers.BooleanField(
-        help_text="As it was typed: it is too long or too expensive to render."
-    )
+    is_plain = serializers.BooleanField(help_text="As plain text: too long or too complex to render.")
     sample = SampleSerializer(allow_null=True, help_text="Its first example, as lists show it.")
     repairs = RepairSerializer(many=True, help_text="What of it would not be read.")
 

@@ -267,7 +267,7 @@ def repository_request(module: Module) -> None:
 
 def require_writable(user: User, namespace: Namespace) -> None:
     if not namespaces_writable_by(user).filter(pk=namespace.pk).exists():
-        message = f"You cannot write to “{namespace.name}”. Choose your own name or an organisation of yours."
+        message = f"You cannot write to “{namespace.name}”. Choose your own name or an organization of yours."
         raise Refusal("not_your_namespace", message, status=403, fields={"namespace": [message]})
 
 
@@ -306,7 +306,7 @@ def name_taken(taken: Module, name: str) -> Refusal:
     elif taken.name == name:
         message = f"“{taken.full_name}” exists already. Choose another name, or add a version to it."
     else:
-        message = f"“{name}” is too easily confused with “{taken.full_name}”. Choose another name."
+        message = f"“{name}” is too similar to “{taken.full_name}”. Choose another name."
     return Refusal("name_taken", message, status=409, fields={"name": [message]})
 
 
@@ -331,7 +331,7 @@ def one_line(text: str, field: str, length_max: int) -> str:
 
 def require_license(licence: str) -> str:
     if licence and licence not in LICENSES:
-        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENSES)}."
+        message = f"“{licence[:60]}” is not a license we know. Use one of: {', '.join(LICENSES)}."
         raise Refusal("bad_licence", message, fields={"licence": [message]})
     return licence
 
@@ -374,7 +374,7 @@ def lock_head(module: Module) -> Version:
         raise Refusal(row.hold, f"{row.hold_text} Nothing of it can be changed.", status=403)
     head = row.current or row.draft
     if head is None:
-        raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
+        raise Refusal("module_deleted", f"{module.full_name} was just deleted.", status=404)
     module.current, module.draft = row.current, row.draft
     return head
 
@@ -434,7 +434,7 @@ def step_insert(
 def with_license_note(
     module: Module, repairs: Iterable[Mapping[str, str]], files: Mapping[str, Blob]
 ) -> list[Mapping[str, str]]:
-    """What is said of a version, and of its licence where the card names another one than the module has.
+    """What is said of a version, and of its license where the card names another one than the module has.
 
     Args:
         repairs: what is said of it so far.
@@ -464,7 +464,7 @@ def require_weights_not_held(files: Mapping[str, Blob]) -> None:
         return
     held = Version.objects.exclude(module__hold="").filter(weights_sha256=weights.sha256)
     if held.exists():
-        message = "The staff of this site have taken these very weights out of it. Upload others."
+        message = "Staff have removed these weights from this site. Upload others."
         raise Refusal("weights_held", message, status=403, fields={"weights_file": [message]})
 
 

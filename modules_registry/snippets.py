@@ -207,16 +207,16 @@ def snippets_for_base(base: BaseModel, site: str) -> list[ModuleSnippet]:
 def upload_snippets(module: Module, site: str) -> list[ModuleSnippet]:
     """How its owner brings files from a terminal or from Python."""
     return [
-        ModuleSnippet("Shell: say once who you are and where", SIGN_IN.format(site=site)),
-        ModuleSnippet("Shell: upload the folder that peft wrote", f"hf upload {module.full_name} my-adapter"),
+        ModuleSnippet("Shell: sign in once", SIGN_IN.format(site=site)),
+        ModuleSnippet("Shell: upload the adapter folder", f"hf upload {module.full_name} my-adapter"),
         ModuleSnippet("Python", f'model.push_to_hub("{module.full_name}")  # with HF_ENDPOINT set'),
     ]
 
 
 def endpoint_snippet(site: str, *, is_private: bool = False) -> ModuleSnippet:
     token = f"\nexport HF_TOKEN={TOKEN}" if is_private else ""
-    note = "It is private: put an access token of yours in the second line." if is_private else ""
-    label = "Shell: let Hugging Face's libraries look here"
+    note = "It is private: put one of your access tokens in the second line." if is_private else ""
+    label = "Shell: use this site as the Hub"
     return ModuleSnippet(label, f"export HF_ENDPOINT={site}{token}", note)
 
 

@@ -152,7 +152,7 @@ def module_new(request: SignedInRequest) -> HttpResponse:
             status, headers = status_of_page(refusal), refusal.headers
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
-            messages.success(request, f"{module.full_name} is published.")
+            messages.success(request, f"{module.full_name} published.")
             return upload_done(request, module)
     return upload_page(request, "modules_registry/module_new.html", form, {}, status, headers)
 
@@ -190,7 +190,7 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
 
 
 def is_member(owner: Namespace, viewer: object) -> bool:
-    """Whether it is an organisation that the viewer belongs to."""
+    """Whether it is an organization that the viewer belongs to."""
     return owner.user_id is None and namespaces_readable_by(viewer).filter(pk=owner.pk).exists()
 
 
@@ -437,10 +437,10 @@ def card_as_text(refusal: Refusal) -> Refusal:
 
 def say_version(request: HttpRequest, version: Version, is_new: bool) -> None:
     if is_new:
-        messages.success(request, f"Version {version.number} is published.")
+        messages.success(request, f"Version {version.number} published.")
     else:
         messages.info(
-            request, f"These are the files of version {version.number} already. Nothing was changed."
+            request, f"These are already the files of version {version.number}. Nothing was changed."
         )
 
 

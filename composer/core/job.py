@@ -768,7 +768,7 @@ class CompositionRun:
 
     @cached_property
     def licence(self) -> AdapterLicense:
-        """Return the licence that follows from those of the modules and of the copies they stand for.
+        """Return the license that follows from those of the modules and of the copies they stand for.
 
         A copy's terms count too: who copied whom is not known.
         """

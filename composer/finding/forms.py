@@ -19,7 +19,7 @@ class FindForm(forms.Form):
     shots_text = PastedField(
         required=False,
         label="Examples",
-        help_text="One on each line: an input and the output you expect; from a spreadsheet, CSV or JSON.",
+        help_text="One input and its expected output per line; from a spreadsheet, CSV or JSON.",
     )
     shots = GridField(required=False)  # sent by the compose form
     sentence = forms.CharField(

@@ -40,7 +40,7 @@ class FoundModuleSerializer(serializers.Serializer[Any]):
     loss_nats = serializers.FloatField(
         allow_null=True, help_text="Per label token, alone at weight 1; null: not measured on all examples."
     )
-    drop_nats = serializers.FloatField(allow_null=True, help_text="How far below the base alone.")
+    drop_nats = serializers.FloatField(allow_null=True, help_text="The base alone minus this loss.")
     answer = serializers.CharField(allow_null=True, help_text="To the first example; of the best ten.")
     same_weights = serializers.ListField(
         child=serializers.CharField(), help_text="Names of other modules that have the same weights."

@@ -47,7 +47,7 @@ def example_search_ask(
     require_worker(base_row, "auto")
     fitting = find_fitting(base_row, METHOD, requester.user)
     if not fitting.count:
-        raise field_refusal("no_compatible_module", "base", f"No module of the library fits {base_row.name}.")
+        raise field_refusal("no_compatible_module", "base", f"No module in the library fits {base_row.name}.")
     ranked = rank_fitting(fitting, sentence, examples, requester.user, most_found(base_row))
     with transaction.atomic():
         with log_refusals(requester.user and requester.user.pk):

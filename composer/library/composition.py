@@ -191,7 +191,7 @@ class Composition:
             The address of the repository.
 
         Raises:
-            InvalidJobError: there is no such adapter; or the licences of the modules allow no publishing,
+            InvalidJobError: there is no such adapter; or the licenses of the modules allow no publishing,
                 and `private` is not True.
         """
         self.adapter_folder(adapter)  # before a repository is made

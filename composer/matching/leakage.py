@@ -77,6 +77,6 @@ def leakage_text_without_names(count: int) -> str:
 def leakage_sentence(which: str, count: int) -> str:
     was, it, fits, has = ("was", "it", "fits", "has") if count == 1 else ("were", "they", "fit", "have")
     return (
-        f"{which} {was} made from some of these very examples, and {it} {fits} them for that alone: trust "
+        f"{which} {was} made from some of these examples, and {it} {fits} them for that alone: trust "
         f"only what is measured on examples that {it} {has} not seen."
     )

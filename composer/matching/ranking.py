@@ -59,7 +59,7 @@ class RankedModule:
             return f"tried alone on your examples: {ordinal(self.tried_place)}"
         if self.shared:
             return f"shares your words: {', '.join(self.shared)}"
-        return "shares words that many modules have" if self.similarity else ""
+        return "shares common words" if self.similarity else ""
 
     @property
     def is_known(self) -> bool:

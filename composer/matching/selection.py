@@ -133,7 +133,7 @@ def require_fitting(base: BaseModel, method: str, examples: Sequence[Example], o
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
             if not compatible.leaking
-            else f"All modules that fit {base.name} were made from some of these very examples. "
+            else f"All modules that fit {base.name} were made from some of these examples. "
             "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)

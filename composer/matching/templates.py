@@ -86,7 +86,9 @@ def site_template(base: BaseModel, asked: str, stated: Mapping[str, str]) -> Cho
         has_chat=base.chat_prompt != "",  # null: it may have one
     )
     if chosen.template == CHAT and base.chat_prompt is None and not any(stated.values()) and asked != CHAT:
-        return ChosenTemplate(AUTO, "the run decides: whether the base has a chat template is not known here")
+        return ChosenTemplate(
+            AUTO, "decided during the run, as it is not known yet whether the base has a chat template"
+        )
     return chosen
 
 

@@ -10,7 +10,7 @@ BYTES_OF_PARAMETER = (
     3  # held beside the base's file: 2.25 GB at 750 M (benchmarks/results/compose_speed_L.json)
 )
 MB = 1_000_000
-ASK_STAFF = "Ask the site's staff for one, or choose otherwise."
+ASK_STAFF = "Ask staff for one, or choose something else."
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def missing_worker(base: BaseModel, device: str) -> Refusal | None:
     if not known or any(memory_mb >= needs.memory_mb for memory_mb in able):
         return None
     if not able:
-        message = f"No worker of this site has a graphics card. {ASK_STAFF}"
+        message = f"No worker of this site has a GPU. {ASK_STAFF}"
         return Refusal("no_worker_with_cuda", message, status=409, fields={"device": [message]})
     most = max(memory_mb for _, memory_mb in known)
     message = (

@@ -20,16 +20,14 @@ class TryForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "class": "mono"}),
-        help_text="What the model reads; {input} stands for the text above. “chat” takes the base's own.",
+        help_text="What the model reads; {input} is the text above. “chat” is the base's chat template.",
     )
-    max_new_tokens = forms.IntegerField(
-        label="New tokens at most", required=False, help_text=MAX_NEW_TOKENS_HELP
-    )
+    max_new_tokens = forms.IntegerField(label="Max new tokens", required=False, help_text=MAX_NEW_TOKENS_HELP)
 
     def __init__(self, data: QueryDict | None = None, **options: Any) -> None:
         super().__init__(data, auto_id="try_%s", **options)
         self.fields["input"].required = not self.data.get("example")
-        self.fields["input"].error_messages["required"] = "Write what it should answer."
+        self.fields["input"].error_messages["required"] = "Enter an input."
 
     def service_arguments(self) -> dict[str, Any]:
         """The service's arguments; what was left empty is the service's to choose."""

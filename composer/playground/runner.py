@@ -52,7 +52,7 @@ CRASHED = (
 )
 SENTENCES = {
     "out_of_memory": "The answer needed more memory than it may have. Try a shorter prompt.",
-    "base_changed": "The base model in memory was changed meanwhile, and was thrown away. Ask again.",
+    "base_changed": "The base model in memory was changed, so it was discarded. Ask again.",
 }
 
 

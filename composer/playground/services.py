@@ -30,7 +30,7 @@ NO_WORKER = (
     "The worker that answers has not come back for two minutes, so your question was dropped. "
     "Try again later; if this lasts, tell the site's operator."
 )
-INTERRUPTED = "The worker that was answering went away. Ask again: another one starts within seconds."
+INTERRUPTED = "The worker that was answering stopped. Ask again: another one starts within seconds."
 
 
 def tryout_ask(
@@ -120,7 +120,7 @@ def require_base(target: Target) -> BaseModel:
 
 def require_texts(text: str, template: str) -> None:
     if not text.strip():
-        raise field_refusal("empty", "input", "Write what it should answer.")
+        raise field_refusal("empty", "input", "Enter an input.")
     if len(text) > INPUT_CHARACTERS_MAX:
         too_long = f"It has {len(text):,} characters; at most {INPUT_CHARACTERS_MAX:,} are read. Shorten it."
         raise field_refusal("too_long", "input", too_long)
@@ -128,7 +128,7 @@ def require_texts(text: str, template: str) -> None:
         too_long = f"A template has at most {TEMPLATE_CHARACTERS_MAX:,} characters. Shorten it."
         raise field_refusal("too_long", "template", too_long)
     if not (is_storable(text) and is_storable(template)):
-        raise field_refusal("unstorable_text", "input", "It holds a character that is no text. Remove it.")
+        raise field_refusal("unstorable_text", "input", "It holds a character that is not text. Remove it.")
     try:
         require_asked_template(template)
     except InvalidJobError as error:
@@ -162,7 +162,7 @@ def require_not_too_often(requester: Requester) -> None:
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
     quota = selectors.tries_quota(requester)
     if quota.is_used_up:
-        more = "" if requester.user else " Signed in you may ask more often."
+        more = "" if requester.user else " With an account you can ask more often."
         times = "once" if quota.most == 1 else f"{quota.most} times"
         message = (
             f"You have asked {times} within a minute, the most here. Ask again in {quota.resets_s} s.{more}"

@@ -35,7 +35,7 @@ class PublishSerializer(InputSerializer):
     confirms_terms = serializers.BooleanField(
         required=False,
         default=False,
-        help_text="You have read the terms of the parents whose licence is not known here: they allow this.",
+        help_text="You have read the terms of the parents whose license is not known here: they allow this.",
     )
 
 

@@ -205,7 +205,7 @@ def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     if facts.n_hidden:
         yield (
             f"{facts.n_hidden} of the modules that were tried are no longer public and are left out of the "
-            "command; without them the search may end elsewhere."
+            "command; without them the result may differ."
         )
 
 
@@ -223,16 +223,16 @@ def command(composition: Composition, facts: PublicationFacts) -> str:
 
 def license_text(facts: PublicationFacts) -> Iterator[str]:
     known = license_label(facts.licence.strictest_known)
-    yield "## Licence"
+    yield "## License"
     if not facts.licence.unread:
-        yield f"{known}: the strictest of the parents' licences."
+        yield f"{known}: the strictest of the parents' licenses."
         return
     yield (
         "The terms of some parents are not known here or are their own; the table above names each. Its "
         "publisher confirms that they allow this; read them before you use it."
     )
     if known:
-        yield f"Of those that are known, {known} is the strictest, and what it demands holds here too."
+        yield f"Of those that are known, {known} is the strictest, and its terms apply here too."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

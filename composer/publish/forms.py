@@ -24,9 +24,9 @@ class PublishForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     sentence = forms.CharField(
-        label="What it is good for",
+        label="Description",
         max_length=300,
-        help_text="One sentence. It and the prompt's template are published; your examples are not.",
+        help_text="One sentence. It and the prompt template are published; your examples are not.",
         error_messages={"required": "Say in one sentence what it is good for."},
     )
     private = PrivateField()

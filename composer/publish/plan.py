@@ -42,7 +42,7 @@ class Plan:
 
 
 def publication_plan(composition: Composition, *, private: bool) -> Plan:
-    """The parents and the licence that follows from theirs, or why it cannot be published."""
+    """The parents and the license that follows from theirs, or why it cannot be published."""
     if unchanged := unchanged_text(composition.report or {"modules": []}):
         raise Refusal("nothing_to_publish", f"{unchanged} There is nothing to publish.", status=409)
     rows = list(selectors.modules_with_weight(composition))

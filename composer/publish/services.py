@@ -111,7 +111,7 @@ def require_parents_unchanged(composition: Composition, plan: Plan, *, private: 
     parents = [share.module.pk for share in plan.shares]
     list(Module.objects.select_for_update(no_key=True).filter(pk__in=parents).order_by("pk"))
     if publication_plan(composition, private=private) != plan:
-        message = "One of its modules was changed a moment ago. Look at it, then publish again."
+        message = "One of its modules was just changed. Check it, then publish again."
         raise Refusal("parents_changed", message, status=409)
 
 

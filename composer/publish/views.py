@@ -42,7 +42,7 @@ def composition_publish_page(request: SignedInRequest, composition_id: UUID) -> 
     except Refusal as refusal:
         add_refusal(form, refusal)
         return page(request, composition, form, status=422)
-    messages.success(request, f"{module.full_name} is published.")
+    messages.success(request, f"{module.full_name} published.")
     return redirect(module)
 
 

@@ -110,7 +110,7 @@ def require_adapter(download: Download | None) -> Download:
 class SummaryApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_summary",
-        summary="Read what the report says, in words",
+        summary="Read the report in words",
         tags=["compositions"],
         responses={200: SummarySerializer, **refusals(401, 404, 409)},
     )
@@ -164,7 +164,7 @@ class ReportFileApi(OwnerApi):
         responses=FILE_RESPONSES | {**refusals(401, 409)},
     )
     def get(self, request: SignedInApiRequest, composition_id: UUID, name: str) -> HttpResponse:
-        """report.json, report.md, race.csv, modules.csv or predictions.csv.
+        """report.json, report.md, comparison.csv, modules.csv or predictions.csv.
 
         In a CSV an apostrophe stands before whatever a spreadsheet would take for a formula.
         """

@@ -221,7 +221,7 @@ def pruned_lines(report: Report) -> Iterable[str]:
     yield "## Not used"
     lines = [[row["name"], f"{row['weight']:+.4f}", f"{row['loss_change_nats']:+.4f}"] for row in rows]
     yield PRUNED_WORDS
-    change = "change of the loss without it, before the others were fitted again, nats per token"
+    change = "change of the loss without it, before refitting, nats per token"
     yield table(("module", "weight before", change), lines)
 
 
@@ -269,7 +269,7 @@ def escape_markdown(text: str) -> str:
 FILES: dict[str, tuple[Callable[[Composition, Report], str], str]] = {
     "report.json": (as_json, "application/json"),
     "report.md": (as_markdown, "text/markdown; charset=utf-8"),
-    "race.csv": (comparison_csv, "text/csv; charset=utf-8"),
+    "comparison.csv": (comparison_csv, "text/csv; charset=utf-8"),
     "modules.csv": (modules_csv, "text/csv; charset=utf-8"),
     "predictions.csv": (predictions_csv, "text/csv; charset=utf-8"),
 }

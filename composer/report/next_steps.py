@@ -41,7 +41,7 @@ def next_action(report: Report) -> dict[str, str]:
         return action(BASELINE, "Download the tuned adapter", key=TUNED)
     if decision == "train" and has_adapter(report, TRAINED):
         return action(
-            BASELINE, "Download the trained LoRA", "It was trained here, as a baseline.", key=TRAINED
+            BASELINE, "Download the trained LoRA", "It was trained here as a baseline.", key=TRAINED
         )
     if decision == "single" and "/" in (name := rows_by_key(report)["best_single"]["detail"]):
         return action(MODULE, f"Take {name}", key=name)
@@ -85,11 +85,11 @@ def what_to_try(report: Report) -> Iterator[str]:
     is_hopeless = decision == "none" and is_weak  # more of them would only say so again
     if decision in ("none", "unsure", "unmeasured") and n_held_out < LARGE_ENOUGH and not is_hopeless:
         yield (
-            f"Hold out more examples: {n_held_out} tell only a large gain from luck."
+            f"Hold out more examples: {n_held_out} show only a large gain."
             if n_held_out
             else "Hold out some examples: they measure how often it is right."
         )
     if decision in ("none", "train") or is_weak:
-        yield "Look for modules nearer to the task, or compose on another base model."
+        yield "Look for modules closer to the task, or compose on another base model."
         if n_shots < MANY_SHOTS:
             yield f"Give more examples: these weights rest on {count_noun(n_shots, 'example')}."

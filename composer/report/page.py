@@ -33,17 +33,16 @@ ANSWERS_IN_SIGHT = 3
 SAME_WEIGHT = 0.005  # weights that differ by less are the same on the page, which shows two digits
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 PREDICTIONS_PER_PAGE = 15
-ORIGINS = {"chosen": "{} named in the request", "random": "{} drawn at random"}
+ORIGINS = {"chosen": "{} chosen by hand", "random": "{} drawn at random"}
 CHOICES = {
     "screen": "{} chosen for you by measured loss",
     "near": "{} chosen for you by text",
     "random": "{} drawn at random",
 }
 PRUNED_WORDS = (
-    "The adapter without all of them has a few-shot loss less than 0.01 nats per token higher, and no higher "
-    "loss on left-out examples, where those were measured. That holds after the weights of the other modules "
-    "were fitted again. The change beside a module is before that: with this module alone removed, and the "
-    "others as they were then."
+    "Without all of them the few-shot loss is less than 0.01 nats per token higher once the other weights "
+    "are fitted again, and the left-out loss is no higher. "
+    "Each change is for this module alone, before refitting."
 )
 
 
@@ -145,11 +144,11 @@ def weight_words(report: Mapping[str, Any]) -> str:
         return "These are the modules' shares, averaged over the layers; they add up to 1."
     if report["method"] not in TAKES_ANY_SHAPE:
         return (
-            "The method multiplies the weighted sums of both factors, so a weight's sign and size mean less "
-            "by themselves."
+            "The method multiplies the weighted sums of both factors, so the sign and size of one weight "
+            "mean little alone."
         )
-    words = "1 takes a module as it is, 0 leaves it out; a negative weight takes it away."
-    by_layer = " Every layer has weights of its own; these are their means."
+    words = "1 adds the whole module, 0 leaves it out, a negative weight subtracts it."
+    by_layer = " Each layer has its own weights; these are their means."
     return words + (by_layer if layers_differ(report) else "")
 
 
@@ -173,7 +172,7 @@ def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
 def work_text(gradient_steps: int) -> str:
     """The gradient steps beside the scored candidates, and what one costs."""
     if not gradient_steps:
-        return "weights tried on your examples"
+        return "tried on your examples"
     steps = count_noun(gradient_steps, "gradient step")
     return f"and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
 
@@ -314,7 +313,7 @@ def module_row(module: Mapping[str, Any]) -> ViewRow:
 REASON_TEXT = {
     "equal": "the same weights",
     "weights": "similar weights, cosine {:.2f}",
-    "examples": "your examples cannot tell it apart, cosine {:.2f}",
+    "examples": "the same on your examples, cosine {:.2f}",
 }
 
 

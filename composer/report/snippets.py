@@ -136,11 +136,11 @@ def inputs(base: BaseModel, question: SnippetQuestion) -> str:
 def vllm(composition: Composition, rank: int | None, question: SnippetQuestion) -> Snippet:
     """A server with the adapter beside the base, or with both merged where vLLM takes no such adapter."""
     base, slug = composition.base, composition.slug
-    label = "Shell, with vLLM"
+    label = "Serve with vLLM"
     if base.kind == BaseModel.Kind.SEQ2SEQ:
         note = (
-            f"vLLM does not serve {base.architecture}: it is an encoder-decoder model, and vLLM's models "
-            "of text are decoder-only. Use one of the two above."
+            f"vLLM does not serve {base.architecture}: it is an encoder-decoder model, and vLLM "
+            "serves decoder-only ones. Use one of the two above."
         )
         return Snippet("vllm", label, "", note)
     ask = vllm_ask(composition, question)
@@ -184,8 +184,8 @@ def get_published(composition: Composition, module: Module, site: str) -> Snippe
         f"export HF_ENDPOINT={shlex.quote(site)}\n"
         f"hf download {module.full_name} --local-dir {composition.slug}"
     )
-    note = "It is private: add “--token” and an access token of yours." if module.private else ""
-    return Snippet("get", "Shell, to get it by hf", code, note)
+    note = "It is private: add “--token” and one of your access tokens." if module.private else ""
+    return Snippet("get", "Download with hf", code, note)
 
 
 def get_by_token(composition: Composition, site: str) -> Snippet:
@@ -199,8 +199,8 @@ def get_by_token(composition: Composition, site: str) -> Snippet:
         f'curl -f -H "Authorization: Bearer $HF_TOKEN" -o {composition.slug}.zip {shlex.quote(address)}\n'
         f"python -m zipfile -e {composition.slug}.zip ."
     )
-    note = "HF_TOKEN is an access token of yours; or download the zip by the button above and unpack it."
-    return Snippet("get", "Shell, to get it", code, note)
+    note = "HF_TOKEN is one of your access tokens. Or use the download button above and unpack the zip."
+    return Snippet("get", "Download with curl", code, note)
 
 
 def get_shared(composition: Composition, site: str, address: str) -> Snippet:
@@ -209,7 +209,7 @@ def get_shared(composition: Composition, site: str, address: str) -> Snippet:
         f"curl -f -o {composition.slug}.zip {shlex.quote(f'{site}{address}adapter.zip')}\n"
         f"python -m zipfile -e {composition.slug}.zip ."
     )
-    return Snippet("get", "Shell, to get it", code)
+    return Snippet("get", "Download with curl", code)
 
 
 def own_question(composition: Composition, report: Mapping[str, Any]) -> SnippetQuestion:

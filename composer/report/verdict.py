@@ -76,9 +76,9 @@ LEFT_OUT = (
         "left_out_chance_percent",
         "left_out_interval_percent",
         1,
-        "gives a right token a chance of",
+        "gives the right token a probability of",
         "",
-        "Chance of a right token in",
+        "Mean probability of the right token on",
     ),
     Measure("left_out_loss_nats", "", -1, "costs", " nats per token", "Loss on"),
 )
@@ -137,7 +137,7 @@ def basis(report: Mapping[str, Any]) -> str:
         return (
             f"{measure.basis} {count_noun(report['n_held_out'], 'held-out example')}, unseen by the search."
         )
-    return f"{measure.basis} {count_noun(report['n_shots'], 'example')}, each left out of a fit once."
+    return f"{measure.basis} {count_noun(report['n_shots'], 'example')}, each left out of one fit."
 
 
 def measure_of(report: Mapping[str, Any]) -> Measure | None:

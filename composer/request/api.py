@@ -84,7 +84,7 @@ def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
 class EstimateApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_estimate",
-        summary="Estimate how long it takes",
+        summary="Estimate the time",
         tags=["compositions"],
         request=CompositionRequestSerializer,
         responses={200: EstimateSerializer, **REFUSALS, **refusals(409)},
@@ -184,7 +184,7 @@ class CandidatesApi(OwnerApi):
 class RequestApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_request",
-        summary="Read what was asked",
+        summary="Read a composition's request",
         tags=["compositions"],
         responses={200: CompositionRequestSerializer, **refusals(401, 404)},
     )
@@ -234,7 +234,7 @@ class DraftApi(OwnerApi):
 
     @extend_schema(
         operation_id="drafts_update",
-        summary="Keep a draft",
+        summary="Save a draft",
         tags=["drafts"],
         request=DraftFieldsSerializer,
         responses={200: DraftSerializer, **refusals(400, 401, 403, 413)},
@@ -290,7 +290,7 @@ class ChoicesApi(APIView):
 
     @extend_schema(
         operation_id="choices_retrieve",
-        summary="List what else can be chosen",
+        summary="List the other options",
         tags=["compositions"],
         responses=ChoicesSerializer,
     )

@@ -28,7 +28,7 @@ def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) ->
     )
     values = [text for texts in fields.values() for text in texts]
     if sum(map(len, values)) > n_characters or not all(map(is_storable, [*fields, *values])):
-        message = "This is too long to be kept as a draft, or is no text. It can be composed all the same."
+        message = "This is too long for a draft, or is not text. You can still compose it."
         raise Refusal("draft_too_large", message, status=413)
     kept = {name: list(texts) for name, texts in fields.items()}
     defaults = {"fields": kept, "kept_at": Now()}

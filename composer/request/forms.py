@@ -63,11 +63,11 @@ COUNT_MAX = 9999
 COUNT_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
     ("auto", "Choose for me"),
-    ("all", "All that fit"),
-    ("screen", "The best alone"),
-    ("random", "Some, drawn at random"),
-    ("chosen", "These, chosen by hand"),
-    ("steps", "In steps"),
+    ("all", "All compatible modules"),
+    ("screen", "The lowest loss alone"),
+    ("random", "Drawn at random"),
+    ("chosen", "By hand"),
+    ("steps", "Several rules in order"),
 ]
 ROWS_AT_LEAST = 5
 GUEST_LEVEL = "quick"
@@ -133,7 +133,7 @@ class ColumnField(forms.CharField):
 
 class HeaderField(forms.BooleanField):
     def __init__(self) -> None:
-        super().__init__(required=False, label="The first row names the columns: it is no example")
+        super().__init__(required=False, label="The first row is a header")
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def number_errors(name: str, least: int, most: int) -> dict[str, str]:
 def choice_errors(name: str) -> dict[str, str]:
     return {
         "required": f"Choose a {name}.",
-        "invalid_choice": f"There is no {name} “%(value)s” here. Choose one of the list.",
+        "invalid_choice": f"There is no {name} “%(value)s”. Choose one from the list.",
     }
 
 
@@ -238,10 +238,9 @@ class CompositionForm(forms.Form):
     shots_text = PastedField(
         required=False,
         label="Paste many examples",
-        help_text="Columns as a spreadsheet copies them, CSV, or JSON: "
-        "<code>{&quot;input&quot;: &quot;…&quot;, &quot;output&quot;: &quot;…&quot;}</code> or another usual "
-        "form, such as <code>instruction</code> and <code>output</code>, <code>messages</code>, "
-        "<code>question</code> and <code>answer</code>.",
+        help_text="From a spreadsheet, CSV, or JSON: "
+        "<code>{&quot;input&quot;: &quot;…&quot;, &quot;output&quot;: &quot;…&quot;}</code>, or keys such as "
+        "<code>instruction</code> and <code>output</code>, or <code>messages</code>.",
     )
     shots_file = ExamplesFileField(
         required=False, label="Upload a file", help_text="JSON, JSONL, CSV or TSV, in UTF-8."
@@ -291,7 +290,7 @@ class CompositionForm(forms.Form):
         strip=True,
         label="Optimizer of nevergrad",
         help_text="Such as <code>OnePlusOne</code>; it replaces the search.",
-        error_messages={"invalid": "Such a name is letters, digits and _."},
+        error_messages={"invalid": "Use letters, digits and _ only."},
     )
     objective = UsualChoiceField(OBJECTIVES, usual="loss", label="Objective")
     budget = forms.IntegerField(
@@ -299,7 +298,7 @@ class CompositionForm(forms.Form):
         min_value=1,
         max_value=BUDGET_LIMIT,
         label="Budget",
-        help_text="Scored candidates at most; a gradient step counts as three.",
+        help_text="Most candidates to score; a gradient step counts as three.",
         error_messages=number_errors("budget", 1, BUDGET_LIMIT),
     )
     batch_size = forms.IntegerField(
@@ -307,7 +306,7 @@ class CompositionForm(forms.Form):
         min_value=1,
         max_value=EXAMPLES_LIMIT,
         label="Batch size",
-        help_text="Examples in one mean of lorahub's objective. Defaults to all.",
+        help_text="Examples per batch of lorahub's objective. Defaults to all.",
         error_messages=number_errors("batch size", 1, EXAMPLES_LIMIT),
     )
     seed = forms.IntegerField(
@@ -322,8 +321,8 @@ class CompositionForm(forms.Form):
         required=False,
         initial=SMALL_RANK,
         label="Rank",
-        help_text="<code>auto</code>: as small as the answers allow. <code>full</code>: the whole sum of the "
-        "modules. A number: that sum cut to this rank, for servers with a limit.",
+        help_text="<code>auto</code>: the smallest that keeps every answer. <code>full</code>: uncut. "
+        "A number: cut to this rank, for servers with a limit.",
         widget=forms.TextInput(attrs={"spellcheck": "false", "autocomplete": "off"}),
     )
     template = TemplateField(
@@ -331,9 +330,8 @@ class CompositionForm(forms.Form):
         strip=False,
         initial=DEFAULT_TEMPLATE,
         label="Prompt",
-        help_text="Text with <code>{input}</code> where an example's input goes, <code>chat</code> for the "
-        "base model's chat template, or <code>auto</code>: what most modules were trained with, else the "
-        "base model's default.",
+        help_text="Text with <code>{input}</code>, <code>chat</code> for the base model's chat template, or "
+        "<code>auto</code>: as most modules were trained.",
         widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
     )
     max_new_tokens = forms.IntegerField(
@@ -346,7 +344,7 @@ class CompositionForm(forms.Form):
     )
     baselines = forms.ChoiceField(
         choices=[
-            ("", "as the search effort says"),
+            ("", "by search effort"),
             *((it.name, f"{it.name}: {it.line}") for it in BASELINES),
         ],
         required=False,
@@ -445,9 +443,7 @@ class CompositionForm(forms.Form):
         source = self.cleaned_data["held_out_from"]
         pairs = find_held_out(source, self.owner) if source else []
         if pairs is None:
-            raise forms.ValidationError(
-                "These held-out examples are not there any more. Give others, or none."
-            )
+            raise forms.ValidationError("These held-out examples no longer exist. Give others, or none.")
         return pairs
 
     def clean(self) -> dict[str, Any]:
@@ -499,7 +495,7 @@ class CompositionForm(forms.Form):
             data.setlist("shots_output", [wanted for _, wanted in rows])
         held_out = self._uploaded("held_out")
         if held_out and "held_out_text" in self.errors:
-            self.add_error("held_out_file", "Choose this file again, once the pasted text above is mended.")
+            self.add_error("held_out_file", "Fix the pasted text above, then choose this file again.")
         elif held_out:  # all in one form: a file's lines after a table's would be read as its rows
             pasted = self.read("held_out", str(self["held_out_text"].value() or "")).examples
             data["held_out_text"] = json_lines([*pasted, *held_out])
@@ -521,7 +517,7 @@ class CompositionForm(forms.Form):
             return
         if kept := first_lines(text, LIMITS[group]):
             data[f"{group}_text"] = kept
-            self.add_error(name, "Its first lines are in the box above now: mend them there.")
+            self.add_error(name, "Its first lines are now in the box above: fix them there.")
 
     def _text_of_upload(self, group: str) -> str:
         """The text of an uploaded file; empty if there is none, or it is no text."""
@@ -573,6 +569,12 @@ class CompositionForm(forms.Form):
             field.errors or str(field.value() or field.field.initial) != str(field.field.initial)
             for field in self.advanced()
         )
+
+    @property
+    def selects_by_rule(self) -> bool:
+        """The modules are chosen by a rule, or one of its fields is wrong."""
+        named = ("screen_count", "random_count", "steps")
+        return self["selection"].value() not in ("auto", "chosen") or any(self[it].errors for it in named)
 
     def given_rows(self) -> list[tuple[str, str]]:
         return [(given, wanted) for given, wanted in self["shots"].value() or ()]

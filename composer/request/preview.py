@@ -107,15 +107,15 @@ class Preview:
     def taking_part_text(self) -> str:
         """Which modules are tried and composed, as long as nothing else is chosen."""
         if self.n_fitting == 1:
-            return "One module fits this base. It is tried on your examples, and the search keeps what helps."
-        best = f", the best {self.n_modules} of them are composed" if self.n_modules < self.n_tried else ""
-        ends = f"tried on your examples{best}, and the search keeps what helps."
+            return "One module fits this base. It is tried on your examples."
+        best = f", and the best {self.n_modules} are composed" if self.n_modules < self.n_tried else ""
+        ends = f"tried on your examples{best}."
         if self.n_tried < self.n_fitting:
             return (
                 f"Of the {self.n_fitting:,} modules that fit this base, the {self.n_tried:,} most promising "
                 f"are {ends}"
             )
-        return f"{self.n_fitting:,} modules fit this base. All of them are {ends}"
+        return f"{self.n_fitting:,} modules fit this base. All are {ends}"
 
     @property
     def leaking_left_out(self) -> list[str]:
@@ -130,9 +130,7 @@ class Preview:
         """In one line, for who does not see the rows."""
         wrong = sum(note.level == "error" for note in self.notes)
         odd = len(self.notes) - wrong
-        told = [
-            f"{count_noun(n, 'row')} {what}" for n, what in ((wrong, "to mend"), (odd, "worth a look")) if n
-        ]
+        told = [f"{count_noun(n, 'row')} {what}" for n, what in ((wrong, "to fix"), (odd, "to check")) if n]
         return ", ".join(told)
 
 
@@ -250,10 +248,10 @@ def base_reason(base: BaseModel, counted: Sequence[BaseModel]) -> str:
     modules = count_noun(of_this, "module")
     if counted[0].pk != base.pk:
         best = counted[0]
-        return f"You chose it: {modules} of the library fit it; {best.name} has most, {best.modules_count:,}."
+        return f"Your choice: {modules} fit it; {best.name} has most, {best.modules_count:,}."
     if len(counted) == 1:
-        return f"Chosen for you: the library's only base, with {modules}."
-    return f"Chosen for you: {modules} of the library fit it, more than any other base."
+        return f"The only base in the library, with {modules}."
+    return f"Chosen for you: {modules} fit it, the most of any base."
 
 
 def modules_counted(form: CompositionForm, fitting: FittingModules, level: str) -> ModulesCounted:

@@ -66,7 +66,7 @@ class ExamplesField(serializers.Field[Any, Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Reading:
         if not isinstance(data, list):
-            raise serializers.ValidationError("This is no list of examples.")
+            raise serializers.ValidationError("This is not a list of examples.")
         if len(data) > self.limit:
             raise serializers.ValidationError(
                 f"These are {len(data):,} examples; at most {self.limit:,} can be used."
@@ -110,7 +110,7 @@ class CompositionRequestSerializer(InputSerializer):
         help_text="A few; five are a good start. Objects of a usual dialect: input and output, instruction "
         "and output, messages, question and answer …; or pairs.",
     )
-    held_out = ExamplesField(limit=HELD_OUT_MAX, required=False, help_text="Only to measure.")
+    held_out = ExamplesField(limit=HELD_OUT_MAX, required=False, help_text="Used only to measure.")
     input_column = serializers.CharField(
         required=False,
         default="",
@@ -129,7 +129,7 @@ class CompositionRequestSerializer(InputSerializer):
     search = serializers.CharField(
         required=False,
         default="auto",
-        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimisers.",
+        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimizers.",
     )
     objective = serializers.CharField(required=False, default="loss", help_text="See /api/v1/choices.")
     selection = serializers.CharField(
@@ -271,7 +271,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     nats = serializers.FloatField(
         source="ranked.nats",
         allow_null=True,
-        help_text="Its mean loss alone on these very examples, in nats an answer, if it was tried on them.",
+        help_text="Its mean loss alone on these examples, in nats an answer, if it was tried on them.",
     )
     likeness = serializers.FloatField(
         source="ranked.similarity", help_text="From 0 to 1, of its words to the task's."

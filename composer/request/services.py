@@ -383,7 +383,7 @@ def require_still_visible(modules: Sequence[FittingModule], owner: User) -> None
     """Look once more, now that the rows hold the versions: staff may have taken one meanwhile."""
     chosen = {fit.module_id for fit in modules}
     if Module.objects.visible_to(owner).filter(pk__in=chosen).count() < len(chosen):
-        message = "A module was taken out of the library a moment ago. Choose modules again."
+        message = "A module was just removed from the library. Choose modules again."
         raise Refusal("modules_changed", message, fields={"modules": [message]})
 
 
@@ -403,7 +403,7 @@ def require_queue_quota(owner: User) -> None:
     if selectors.unfinished_count(owner) >= most:
         message = (
             f"You have {most} compositions waiting or running, the most at once. "
-            "As soon as one of them has ended, or you cancel one, you can ask for the next."
+            "Cancel one, or wait for one to end."
         )
         raise Refusal("too_many_running", message, status=429, retry_after_s=RETRY_AFTER_S)
 
@@ -421,7 +421,7 @@ def require_cpu_quota(owner: User) -> None:
     again_at = when_below(uses, used_s - most_s) + DAY
     used, most = round(used_s / 60), settings.HUB_CPU_MINUTES_A_DAY
     message = (
-        f"Your compositions have computed for {count_noun(used, 'minute')} of processor time within a day; "
+        f"Your compositions have computed for {count_noun(used, 'minute')} of CPU time within a day; "
         f"{most:,} {is_or_are(most)} the most. "
         f"It is possible again on {again_at:%-d %B at %H:%M} UTC."
     )

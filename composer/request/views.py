@@ -57,7 +57,7 @@ from modules_registry.models import BaseModel
 
 WORDS_CHARACTERS_MAX = 200
 HEADER_LEFT_OUT = (
-    "The first row, {names}, names the columns and is left out. If it is an example, type it in."
+    "The first row, {names}, names the columns and was left out. If it is an example, type it in."
 )
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
 USUAL_METHODS = ("auto", "exact", "lorahub")
@@ -116,14 +116,14 @@ def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpRespo
 def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:
     base = str(form["base"].value() or "") or None
     if request.owner is None or request.owner.is_guest:
-        messages.error(request, f"Only accounts ask staff for a worker. {SIGN_UP}")
+        messages.error(request, f"Only accounts can ask staff for a worker. {SIGN_UP}")
         return
     try:
         worker_request(owner=request.owner, base=base, device=str(form["device"].value()))
     except Refusal as refusal:
         messages.error(request, refusal.message)
     else:
-        messages.success(request, "Staff see your request for a worker. Your form is kept as a draft.")
+        messages.success(request, "Request sent to staff. Your form is saved as a draft.")
 
 
 @for_visitors
@@ -147,7 +147,7 @@ def draft_keep_page(request: VisitorRequest) -> HttpResponse:
 @require_POST
 def draft_discard_page(request: OwnerRequest, key: str) -> HttpResponse:
     draft_discard(owner=request.owner, key=key)
-    messages.success(request, "The draft is discarded.")
+    messages.success(request, "Draft discarded.")
     return redirect("composer:new")
 
 
@@ -228,7 +228,7 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
-            f"Left out of the measuring: {count_noun(left_out, 'held-out example')} whose input is also "
+            f"Not measured on: {count_noun(left_out, 'held-out example')} whose input is also "
             "among your examples."
         )
         messages.info(request, text)

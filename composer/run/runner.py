@@ -257,7 +257,7 @@ def require_time_left(taken_s: float, limit_s: int) -> None:
         minutes = limit_s // 60
         raise OutOfTime(
             "deadline",
-            f"The work was stopped after {count_noun(minutes, 'minute')}, the longest it may take here. "
+            f"Stopped after {count_noun(minutes, 'minute')}, the longest it may take here. "
             "Try fewer modules, fewer examples or a smaller budget.",
         )
 

@@ -52,7 +52,7 @@ class ShareSerializer(serializers.Serializer[dict[str, Any]]):
     api_url = serializers.URLField(help_text="The same for programs.")
     shows_answers = serializers.BooleanField()
     made_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it stands until withdrawn.")
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: no expiry.")
 
 
 class ShareRequestSerializer(InputSerializer):
@@ -65,7 +65,7 @@ class ShareRequestSerializer(InputSerializer):
         default=None,
         min_value=1,
         max_value=DAYS_MAX,
-        help_text="How long it stands. Left out: until it is withdrawn.",
+        help_text="When it expires. Left out: never.",
     )
 
 
@@ -100,7 +100,7 @@ class ShareApi(OwnerApi):
 
     @extend_schema(
         operation_id="compositions_share_create",
-        summary="Make or renew the private link",
+        summary="Create or replace the private link",
         tags=["sharing"],
         request=ShareRequestSerializer,
         responses={201: ShareSerializer, **refusals(400, 401, 403, 404, 409)},
@@ -115,7 +115,7 @@ class ShareApi(OwnerApi):
 
     @extend_schema(
         operation_id="compositions_share_delete",
-        summary="Withdraw the private link",
+        summary="Revoke the private link",
         tags=["sharing"],
         responses={204: None, **refusals(401, 403, 404)},
     )
@@ -130,7 +130,7 @@ class ExampleApi(APIView):
 
     @extend_schema(
         operation_id="example_retrieve",
-        summary="Find the example report",
+        summary="Read the example report",
         tags=["sharing"],
         responses={200: ShareSerializer, **refusals(404)},
     )
@@ -239,6 +239,6 @@ class SharedFileApi(LinkApi):
         responses=FILE_RESPONSES,
     )
     def get(self, request: Request, token: str, name: str) -> HttpResponse:
-        """report.json, report.md, race.csv, modules.csv or predictions.csv."""
+        """report.json, report.md, comparison.csv, modules.csv or predictions.csv."""
         link = self.link(token)
         return file_response(link.composition, redacted_report(link), require_file_name(name))

@@ -36,7 +36,7 @@ def share_renew(
         raise Refusal("not_done", message, status=409)
     require_shareable(composition)
     if days is not None and not 1 <= days <= DAYS_MAX:
-        message = f"A link can stand from 1 to {DAYS_MAX} days."
+        message = f"A link can last from 1 to {DAYS_MAX} days."
         raise Refusal("bad_expiry", message, fields={"days": [message]})
     now = database_now()
     link, _ = ShareLink.objects.update_or_create(

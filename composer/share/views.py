@@ -67,7 +67,7 @@ def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResp
 def share_withdraw_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = get_own_composition(request.user, composition_id)
     share_withdraw(owner=request.user, composition_id=composition_id)
-    messages.success(request, "The link is withdrawn: it leads nowhere any more.")
+    messages.success(request, "Link revoked.")
     return redirect(f"{composition.get_absolute_url()}#share")
 
 

@@ -31,8 +31,8 @@ FILE_BYTES_MAX = 8 * 1024 * 1024
 # but from no fewer than the first number and no more than the second.
 FEW_EXAMPLES = 8
 COMPOSED_FROM = (5, 16)
-NO_EXAMPLES = "Give at least one example: an input, and the output you expect for it. Five are a good start."
-HEADER_NOTE = "These look like the names of the columns. Remove the row if it is no example."
+NO_EXAMPLES = "Give at least one example: an input, and the output you expect for it. Start with five."
+HEADER_NOTE = "These look like column names. Remove the row if it is not an example."
 HEADERS = [(*dialect.inputs, dialect.output) for dialect in KNOWN if len(dialect.inputs) == 1]
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 
@@ -79,7 +79,7 @@ def text_of_file(name: str, data: bytes) -> str:
     """The text of an uploaded file; the name only says whether it can be one of ours."""
     if not name.lower().endswith(KINDS):
         raise lines_error(
-            f"“{name[:80]}” is not a file of examples. Save it as CSV, TSV or JSONL, and upload that."
+            f"“{name[:80]}” is not an examples file. Save it as CSV, TSV or JSONL, and upload that."
         )
     if len(data) > FILE_BYTES_MAX:
         raise lines_error(f"The file is larger than {FILE_BYTES_MAX // 1024**2} MB. Send fewer lines.")
@@ -140,6 +140,8 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
         first_row.setdefault((key, answer), row)
         first_answer.setdefault(key, row)
     return notes + [
-        Note(row, "error", f"At most {EXAMPLES_MAX} examples are composed from. Hold this one out instead.")
+        Note(
+            row, "error", f"At most {EXAMPLES_MAX} examples can be composed from. Hold this one out instead."
+        )
         for row, _ in filled[EXAMPLES_MAX:]
     ]

@@ -94,14 +94,14 @@ def left_s(stages: Sequence[StageProgress]) -> float:
 def left_words(stages: Sequence[StageProgress]) -> str:
     """How long it is until the report, as far as that is known."""
     if any(stage.is_late for stage in stages):
-        return "it takes longer than estimated"
+        return "taking longer than estimated"
     return f"{time_words(left_s(stages))} to the report"
 
 
 def time_words(seconds: float) -> str:
     """No more exact than an estimate is."""
     if seconds < 2:
-        return "a moment"
+        return "about 1 s"
     if seconds < 20:
         return f"about {round(seconds)} s"
     if seconds < 90:

@@ -14,11 +14,11 @@ from hub_site.jobs.models import LEASE, Status
 
 PICKED_UP_S = 4  # a free worker takes a job well within this
 NO_WORKER = (
-    "No worker{kind} has picked it up for {time}. Your request is safe: it {goes_on} by itself when the "
-    "compose worker is back, also when you leave this page. If this lasts, tell the site's operator."
+    "No worker{kind} has picked it up for {time}. Your request is safe: it {goes_on} by itself when a "
+    "worker is back. If this lasts, tell the site's operator."
 )
 SILENT_WORKER = (
-    "Its worker has been silent for {time}. If it is gone, another one starts the work again within a minute."
+    "Its worker has not answered for {time}. If it is gone, another one takes over within a minute."
 )
 
 
@@ -78,7 +78,7 @@ def missing_worker_text(composition: Composition, waiting: Waiting) -> str:
     if waiting.is_put_off:
         return ""
     return NO_WORKER.format(
-        kind=" with a graphics card" if composition.needs_cuda else "",
+        kind=" with a GPU" if composition.needs_cuda else "",
         time=waited_words(waiting.seconds),
         goes_on="goes on" if waiting.was_begun else "starts",
     )

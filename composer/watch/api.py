@@ -87,7 +87,7 @@ class StreamApi(OwnerApi):
 class MailApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_mail",
-        summary="Ask for an e-mail when it is done",
+        summary="Ask for a mail when it is done",
         tags=["compositions"],
         request=MailWishSerializer,
         responses={200: CompositionDetailSerializer, **refusals(400, 401, 403, 404, 409)},

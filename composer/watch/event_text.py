@@ -31,7 +31,7 @@ def event_text(event: CompositionEvent) -> str:
 def stage_text(event: CompositionEvent) -> str:
     text = str(event.detail.get("text") or event.detail.get("stage", ""))
     if event.generation > 1 and event.detail.get("stage") == LOAD.name:
-        return f"A worker takes it up again. {text}"
+        return f"Resumed by a worker. {text}"
     return text
 
 
@@ -40,7 +40,7 @@ def base_text(event: CompositionEvent) -> str:
 
 
 def loss_text(loss: float | None) -> str:
-    return "no loss that is a number" if loss is None else f"{loss:.3f} nats per token"
+    return "no finite loss" if loss is None else f"{loss:.3f} nats per token"
 
 
 def screening_text(event: CompositionEvent) -> str:
@@ -48,10 +48,10 @@ def screening_text(event: CompositionEvent) -> str:
     count = len(event.detail["modules"])
     tried = f"{count_noun(count, 'module')} tried alone"
     if not rows:
-        return f"{tried}: none gave a loss that is a number"
+        return f"{tried}: none gave a finite loss"
     best = min(rows, key=lambda row: row["loss_nats"])
     named = f"{best['name']}, {loss_text(best['loss_nats'])}"
-    return f"{tried}: {named}" if count == 1 else f"{tried}; the best of them {named}"
+    return f"{tried}: {named}" if count == 1 else f"{tried}; the best is {named}"
 
 
 def step_text(event: CompositionEvent) -> str:
@@ -60,7 +60,7 @@ def step_text(event: CompositionEvent) -> str:
 
 
 def adapter_text(event: CompositionEvent) -> str:
-    return "The adapter is written, was loaded again by peft, and gives the same answers"
+    return "The adapter was written, and gives the same answers when peft loads it"
 
 
 def baseline_text(event: CompositionEvent) -> str:

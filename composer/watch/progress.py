@@ -19,12 +19,12 @@ from hub_site.common.clock import database_now
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
 LOSS_OF_PARTS = (
-    "The mean of several fits, each of which leaves out a part of your examples. "
-    "The report has the loss of the finished adapter on all of them."
+    "Averaged over several fits, each without some of your examples. "
+    "The report has the adapter's loss on all of them."
 )
 LOSS_OF_SEARCH = (
-    "The objective, which may hold a small penalty on large weights. "
-    "The report has the loss of the finished adapter without it."
+    "The objective, which may include a small penalty on large weights. "
+    "The report has the adapter's loss without it."
 )
 
 

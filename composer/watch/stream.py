@@ -45,7 +45,7 @@ UNREAD_MAX = 1000  # chunks; a reader this far behind is cut off, and comes back
 
 class TooManyStreams(Refusal):
     def __init__(self) -> None:
-        message = "Too many are watching at this moment. Ask for the events one answer at a time instead."
+        message = "Too many streams are open. Ask for the events one answer at a time instead."
         super().__init__("too_many_streams", message, status=503)
 
 

@@ -22,7 +22,7 @@ class WhoamiSerializer(serializers.Serializer[dict[str, Any]]):
     name = serializers.CharField()
     scope = serializers.ChoiceField(choices=ApiToken.Scope.choices, help_text="What this token may do.")
     limited_to = serializers.CharField(
-        help_text="“owner” or “owner/name”: for everything else this token counts as none. Empty: for all."
+        help_text="“owner” or “owner/name”: for anything else the token is ignored. Empty for all."
     )
     namespaces = serializers.ListField(child=serializers.CharField(), help_text="Where you may publish.")
 
@@ -65,7 +65,7 @@ class AccountHistoryApi(APIView):
 
     @extend_schema(
         operation_id="account_history",
-        summary="What was done by your account and to it",
+        summary="List your account's history",
         tags=["account"],
         parameters=[*PAGE_PARAMETERS],
         responses={200: HistoryPageSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
@@ -80,7 +80,7 @@ class WhoamiApi(APIView):
 
     @extend_schema(
         operation_id="whoami",
-        summary="Whose token this is",
+        summary="Read whose token this is",
         tags=["account"],
         responses={200: WhoamiSerializer, 401: ErrorSerializer},
     )

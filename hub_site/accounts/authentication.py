@@ -37,7 +37,7 @@ class BearerToken(BaseAuthentication):
         row = token_find(token.strip())
         if row is None:
             raise exceptions.AuthenticationFailed(
-                "This token is unknown, revoked or expired. Make a new one under /settings/tokens/.",
+                "This token is unknown, revoked or expired. Create a new one under /settings/tokens/.",
                 code="bad_token",
             )
         note_use(row)
@@ -83,7 +83,7 @@ def note_use(row: ApiToken) -> None:
 class TokenScope(permissions.BasePermission):
     """A read token reads; everything else needs a write token or a signed-in session."""
 
-    message = "This token may only read. Make one with the scope “write” under /settings/tokens/."
+    message = "This token may only read. Create one with the scope “write” under /settings/tokens/."
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         token = request.auth

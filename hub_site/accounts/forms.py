@@ -29,9 +29,7 @@ class TokenForm(forms.Form):
 
 
 class OrganizationForm(forms.Form):
-    name = forms.CharField(
-        max_length=NAME_LENGTH_MAX, help_text="The first part of the address of each of its modules."
-    )
+    name = forms.CharField(max_length=NAME_LENGTH_MAX, help_text="The first part of its modules' addresses.")
 
 
 class InviteForm(forms.Form):
@@ -73,7 +71,7 @@ class RevokesTokens(forms.Form):
     revoke_tokens = forms.BooleanField(
         required=False,
         label="Revoke my access tokens too",
-        help_text="For when somebody else may know the old password. Programs then need new tokens.",
+        help_text="If somebody else may know the old password. Programs then need new tokens.",
     )
 
 

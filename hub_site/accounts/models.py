@@ -63,18 +63,18 @@ class User(AbstractUser):
 
 
 class Namespace(TimeStamped):
-    """The first part of every module's address: a user's name, or an organisation's."""
+    """The first part of every module's address: a user's name, or an organization's."""
 
     class Kind(models.TextChoices):
         USER = "user", "User"
-        ORGANISATION = "organisation", "Organisation"
+        ORGANISATION = "organisation", "Organization"
 
     name = models.CharField(max_length=NAME_LENGTH_MAX, unique=True)
     key = models.CharField(
         max_length=NAME_LENGTH_MAX, unique=True, editable=False, help_text="The name as a reader sees it."
     )
     kind = models.CharField(max_length=12, choices=Kind, default=Kind.USER)
-    # A user's own namespace; empty for an organisation, whose people are its memberships.
+    # A user's own namespace; empty for an organization, whose people are its memberships.
     user = models.OneToOneField(
         User, on_delete=models.PROTECT, null=True, blank=True, related_name="namespace"
     )
@@ -101,7 +101,7 @@ class Namespace(TimeStamped):
 
 
 class Membership(TimeStamped):
-    """A person's part in an organisation."""
+    """A person's part in an organization."""
 
     class Role(models.TextChoices):
         READ = "read", "Reader"
@@ -122,7 +122,7 @@ class Membership(TimeStamped):
 
 
 class Invitation(TimeStamped):
-    """Somebody is asked to join an organisation: an account, or whoever reads a mail address."""
+    """Somebody is asked to join an organization: an account, or whoever reads a mail address."""
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="invitations")
     user = models.ForeignKey(
@@ -176,7 +176,7 @@ class ApiToken(TimeStamped):
         help_text="“owner” or “owner/name”; empty: everything.",
     )
     digest = models.CharField(max_length=64, unique=True, editable=False)  # sha256 of the whole token
-    hint = models.CharField(max_length=12, editable=False)  # first characters, to recognise it in a list
+    hint = models.CharField(max_length=12, editable=False)  # first characters, to recognize it in a list
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

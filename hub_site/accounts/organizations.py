@@ -1,4 +1,4 @@
-"""Organisations: founded, joined by invitation, administered by their owners, left."""
+"""Organizations: founded, joined by invitation, administered by their owners, left."""
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -19,11 +19,11 @@ from hub_site.notifications.services import notify
 
 SALT = "accounts.invitation"
 INVITATION_LASTS_S = 14 * 24 * 3600  # the link in the mail
-WAITING_MAX = 50  # invitations of one organisation
+WAITING_MAX = 50  # invitations of one organization
 
 
 def organization_find(name: str, viewer: User) -> Membership | None:
-    """The viewer's membership in the organisation of this name; None where they have none."""
+    """The viewer's membership in the organization of this name; None where they have none."""
     memberships = Membership.objects.filter(user=viewer, namespace__name__iexact=name)
     return memberships.select_related("namespace").first()
 
@@ -66,7 +66,7 @@ def member_invite(*, actor: User, namespace: Namespace, who: str, role: str) -> 
         who=user.username if user else "by mail", role=role,
     )  # fmt: skip
     if user is not None:
-        text = f"{actor.username} invites you to the organisation {namespace.name}."
+        text = f"{actor.username} invites you to the organization {namespace.name}."
         path = reverse("accounts:organizations")
         notify([Notice(user.pk, Kind.INVITATION, f"invitation:{invitation.pk}", text, path)])
     if address := email or (user.email if user else ""):
@@ -79,7 +79,7 @@ def person_named(who: str) -> tuple[User | None, str]:
         try:
             validate_email(who)
         except ValidationError as error:
-            raise field_refusal("bad_address", "who", "This is no mail address.") from error
+            raise field_refusal("bad_address", "who", "This is not a mail address.") from error
         return None, who
     user = User.objects.filter(username__iexact=who, is_active=True).first() if "\x00" not in who else None
     if user is None:
@@ -164,7 +164,7 @@ def record_member(action: str, actor: User, membership: Membership) -> None:
 
 
 def lock_member(namespace: Namespace, member: str) -> Membership:
-    """The membership, once nobody else is changing who belongs to the organisation."""
+    """The membership, once nobody else is changing who belongs to the organization."""
     Namespace.objects.select_for_update().get(pk=namespace.pk)
     membership = members_of(namespace).filter(user__username__iexact=member).first()
     if membership is None:
@@ -188,4 +188,4 @@ def require_another_owner(membership: Membership) -> None:
 
 def require_role(role: str) -> None:
     if role not in Membership.Role.values:
-        raise field_refusal("bad_role", "role", f"“{role[:20]}” is no role.", Membership.Role.values)
+        raise field_refusal("bad_role", "role", f"“{role[:20]}” is not a role.", Membership.Role.values)

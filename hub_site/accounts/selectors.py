@@ -19,21 +19,21 @@ def namespace_by_name(name: str) -> Namespace | None:
 
 
 def namespaces_writable_by(user: User) -> QuerySet[Namespace]:
-    """The user's own namespace, and the organisations in which they may write."""
+    """The user's own namespace, and the organizations in which they may write."""
     writes = Membership.Role.WRITE, Membership.Role.ADMIN
     member = Q(memberships__user=user, memberships__role__in=writes)
     return Namespace.objects.filter(Q(user=user) | member).distinct()
 
 
 def namespaces_readable_by(viewer: object) -> QuerySet[Namespace]:
-    """The viewer's own namespace, and every organisation they belong to; none for a stranger."""
+    """The viewer's own namespace, and every organization they belong to; none for a stranger."""
     if not isinstance(viewer, User):
         return Namespace.objects.none()
     return Namespace.objects.filter(Q(user=viewer) | Q(memberships__user=viewer)).distinct()
 
 
 def people_of(namespace: Namespace) -> list[User]:
-    """Whose it is: the account, or those who administer the organisation."""
+    """Whose it is: the account, or those who administer the organization."""
     if namespace.user is not None:
         return [namespace.user]
     admins = namespace.memberships.filter(role=Membership.Role.ADMIN).select_related("user")

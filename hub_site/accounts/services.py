@@ -17,7 +17,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 
-TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
+TOKEN_PREFIX = "lh_"  # lets scanners and people recognize a leaked token
 TOKEN_RANDOM_LENGTH = 40  # base62 characters, about 238 bits
 ORGANIZATIONS_MAX = 20  # of one account, as an owner: each has quotas of its own
 BASE62 = string.digits + string.ascii_letters
@@ -33,7 +33,7 @@ def username_check(username: str) -> str:
 
 
 def name_taken(username: str) -> Refusal:
-    message = f"“{username}” is taken, or too easily confused with a name that is. Choose another one."
+    message = f"“{username}” is taken, or too similar to a name that is. Choose another one."
     return Refusal("name_taken", message, status=409, fields={"username": [message]})
 
 
@@ -54,9 +54,9 @@ def organization_create(*, founder: User, name: str) -> Namespace:
     """Make a namespace of several people, of whom the founder is the first."""
     founded = Membership.objects.filter(user=founder, role=Membership.Role.ADMIN).count()
     if founded >= ORGANIZATIONS_MAX and not founder.is_staff:
-        message = f"You own {founded} organisations, the most for one account."
+        message = f"You own {founded} organizations, the most for one account."
         raise Refusal("too_many_organizations", message, status=403)
-    require_name(name, field="namespace", what="an organisation")
+    require_name(name, field="namespace", what="an organization")
     require_free_of_reserved(name, field="namespace")
     if namespace_is_taken(name):
         raise name_taken(name)
@@ -126,7 +126,7 @@ def require_own_limit(user: User, limited_to: str) -> None:
         require_name(name, field="limited_to", what="a module")
     if limited_to and not namespaces_readable_by(user).filter(name__iexact=owner).exists():
         message = (
-            f"You do not belong to “{owner[:40]}”. Write your own name, or that of an organisation of yours."
+            f"You do not belong to “{owner[:40]}”. Write your own name, or that of an organization of yours."
         )
         raise Refusal("bad_limit", message, fields={"limited_to": [message]})
 

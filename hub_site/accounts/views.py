@@ -68,7 +68,7 @@ def history(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def token_delete(request: SignedInRequest, token_id: int) -> HttpResponse:
     token_revoke(user=request.user, token_id=token_id)
-    messages.success(request, "The token is revoked. Programs that used it are signed out.")
+    messages.success(request, "Token revoked. Programs that used it are signed out.")
     return redirect("accounts:tokens")
 
 

@@ -19,7 +19,7 @@ NAME_CHARACTERS_MAX, FAULT_CHARACTERS_MAX, MESSAGE_CHARACTERS_MAX = (
     500,
     2000,
 )  # they may quote what was sent
-HOW_TO_SIGN_IN = "Send “Authorization: Bearer lh_…”. Make a token under /settings/tokens/."
+HOW_TO_SIGN_IN = "Send “Authorization: Bearer lh_…”. Create a token under /settings/tokens/."
 
 
 class ErrorDetailSerializer(serializers.Serializer[dict[str, Any]]):
@@ -71,7 +71,7 @@ def answer_error(exception: Exception, context: dict[str, Any]) -> Response | No
         body = error_body(exception.code, exception.message, exception.fields)
         return Response(body, status=exception.status, headers=exception.headers)
     if isinstance(exception, Http404):
-        exception = exceptions.NotFound("Nothing is here, or it is not yours to see.")
+        exception = exceptions.NotFound("Not found, or not visible to you.")
     elif isinstance(exception, PermissionDenied):
         exception = exceptions.PermissionDenied()
     response = exception_handler(exception, context)

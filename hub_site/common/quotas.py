@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quota:
-    """One limit of an account or an organisation.
+    """One limit of an account or an organization.
 
     Args:
         name: stable, for programs: “uploads”.

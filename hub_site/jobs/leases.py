@@ -181,7 +181,7 @@ def put_off(job: Job, *, code: str, reason: str) -> bool:
 
 def waited_too_long(code: str, reason: str) -> dict[str, str]:
     """Return the columns that tell why a job which waited PUT_OFF_MAX failed."""
-    message = f"{reason} It did not pass within a day, so we stopped trying. Start it again."
+    message = f"{reason} It did not pass within a day, so this site stopped trying. Start it again."
     return {"error_code": code, "error_message": message}
 
 

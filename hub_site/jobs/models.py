@@ -213,5 +213,5 @@ class WorkerRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        card = "with a graphics card, " if self.has_cuda else ""
+        card = "with a GPU, " if self.has_cuda else ""
         return f"a worker {card}{self.memory_mb} MB, for {self.base_name}"

@@ -31,9 +31,9 @@ JobType = TypeVar("JobType", bound=Job)
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 HEARTBEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
-BROKEN_MESSAGE = "Something broke on our side. Try again."
+BROKEN_MESSAGE = "Something went wrong on this site. Try again."
 BROKEN_MESSAGE_WITH_PAGE = (  # of a job that has a page of its own
-    "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
+    "Something went wrong on this site. Try again; if it fails again, tell the site's operator this address."
 )
 
 

@@ -48,7 +48,7 @@ class ReportingApi(APIView):
 class ModuleReportsApi(ReportingApi):
     @extend_schema(
         operation_id="modules_report",
-        summary="Report a module to the staff of this site",
+        summary="Report a module to staff",
         tags=["reports"],
         request=ReportInput,
         responses={201: ReportSerializer, **refusals(400, 401, 403, 404, 409, 429)},
@@ -61,7 +61,7 @@ class ModuleReportsApi(ReportingApi):
 class SharedReportsApi(ReportingApi):
     @extend_schema(
         operation_id="shared_report",
-        summary="Report a shared report to the staff of this site",
+        summary="Report a shared report to staff",
         tags=["reports"],
         request=ReportInput,
         responses={201: ReportSerializer, **refusals(400, 401, 403, 404, 409, 429)},
@@ -77,7 +77,7 @@ class SharedReportsApi(ReportingApi):
 class QueueApi(StaffApi):
     @extend_schema(
         operation_id="staff_queue",
-        summary="What waits for staff",
+        summary="List open abuse reports",
         tags=["staff"],
         responses={200: CaseSerializer(many=True), **refusals(401, 404)},
     )
@@ -90,7 +90,7 @@ class QueueApi(StaffApi):
 class ThingApi(StaffApi):
     @extend_schema(
         operation_id="staff_thing",
-        summary="A thing that was reported",
+        summary="Read what was reported",
         tags=["staff"],
         responses={200: ThingDetailSerializer, **refusals(401, 404)},
     )
@@ -99,7 +99,7 @@ class ThingApi(StaffApi):
 
     @extend_schema(
         operation_id="staff_decide",
-        summary="Decide about a thing",
+        summary="Decide an abuse report",
         tags=["staff"],
         request=DecisionInput,
         responses={200: ThingDetailSerializer, **refusals(400, 401, 403, 404, 409)},

@@ -25,7 +25,7 @@ class Report(models.Model):
 
     class Reason(models.TextChoices):
         HARMFUL = "harmful", "It does harm: dangerous or hateful answers, or a hidden trigger"
-        RIGHTS = "rights", "It is somebody else's work, or breaks its licence"
+        RIGHTS = "rights", "It is somebody else's work, or breaks its license"
         PERSONAL = "personal", "It holds somebody's personal data"
         MISLEADING = "misleading", "It is not what it says it is"
         SPAM = "spam", "It is advertising, or of no use to anybody"

@@ -196,5 +196,5 @@ def entries_about(row: Module | Composition | User) -> Iterable[AuditEntry]:
 
 
 def people_to_tell(thing: Thing) -> list[User]:
-    """Whose it is: of an organisation, those who administer it."""
+    """Whose it is: of an organization, those who administer it."""
     return [thing.row.owner] if isinstance(thing.row, Composition) else people_of(thing.row.namespace)

@@ -94,7 +94,7 @@ def report_file(
         with transaction.atomic():
             report.save()
     except IntegrityError as error:
-        message = "You have reported this already. The staff of this site will look at it."
+        message = "You have already reported this. Staff will look at it."
         raise Refusal("reported_already", message, status=409) from error
     return report
 
@@ -103,7 +103,7 @@ def require_email(email: str) -> None:
     try:
         validate_email(email)
     except ValidationError as error:
-        problem = "Write your mail address, so that staff can ask you, or sign in."
+        problem = "Enter your e-mail address, so that staff can ask you, or sign in."
         raise field_refusal("email_needed", "email", problem) from error
 
 
@@ -229,7 +229,7 @@ def require_staff(user: User) -> None:
 
 def require_decision(decision: str, possible: dict[str, str], reason: str) -> None:
     if decision not in possible:
-        raise field_refusal("bad_decision", "decision", "This cannot be decided as things stand.", possible)
+        raise field_refusal("bad_decision", "decision", "This decision is not possible now.", possible)
     if decision in NEEDS_REASON and not reason.strip():
         raise field_refusal("reason_needed", "reason", "Write the reason: its owner is told.")
     if len(reason) > REASON_MAX:
@@ -262,6 +262,6 @@ def mail_owner(people: Sequence[User], what: str, path: str, reason: str) -> Non
         return
     context = {"what": what, "reason": reason, "address": f"{settings.PUBLIC_ADDRESS}{path}"}
     body = render_to_string("moderation/owner_mail.txt", context)
-    # Blind copies: the people of an organisation need not know each other's addresses.
+    # Blind copies: the people of an organization need not know each other's addresses.
     mail = EmailMessage(subject=" ".join(what.split()), body=body, bcc=to)
     transaction.on_commit(partial(mail.send), robust=True)

@@ -19,7 +19,7 @@ from hub_site.moderation.services import account_decide, report_file, thing_deci
 from modules_registry.access import module_or_404
 from modules_registry.forms import add_refusal
 
-THANKS = "Thank you. The staff of this site will look at it."
+THANKS = "Thank you. Staff will look at it."
 
 
 @require_http_methods(["GET", "POST"])
@@ -87,7 +87,7 @@ def thing_page(request: SignedInRequest, kind: str, key: str) -> HttpResponse:
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
-            messages.success(request, "Done. It is recorded in the audit.")
+            messages.success(request, "Decision recorded in the audit.")
             return redirect("moderation:queue")
     context = {
         "thing": thing,
@@ -123,7 +123,7 @@ def account_page(request: SignedInRequest, namespace: str) -> HttpResponse:
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
-            messages.success(request, "Done. It is recorded in the audit.")
+            messages.success(request, "Decision recorded in the audit.")
             return redirect("moderation:account", account.username)
     context = {"account": account, "form": form, "entries": selectors.entries_about(account)}
     return render(request, "moderation/account.html", context)

@@ -1,4 +1,4 @@
-"""One's own account, its sessions and its organisations, for programs: the same services as the pages."""
+"""One's own account, its sessions and its organizations, for programs: the same services as the pages."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ class QuotaSerializer(serializers.Serializer[Any]):
     used = serializers.IntegerField()
     most = serializers.IntegerField(help_text="0: there is no limit.")
     unit = serializers.CharField(help_text="“bytes”, “seconds”, or empty for what is counted.")
-    resets_s = serializers.IntegerField(help_text="In so many seconds the oldest that counts leaves.")
+    resets_s = serializers.IntegerField(help_text="Seconds until the oldest one no longer counts.")
 
 
 class OwnerQuotasSerializer(serializers.Serializer[Any]):
@@ -79,7 +79,7 @@ class AccountDeletion(InputSerializer):
 class AccountApi(OwnApi):
     @extend_schema(
         operation_id="account_quotas",
-        summary="What your account and your organisations may use, and use",
+        summary="List your quotas and usage",
         tags=["account"],
         responses={200: OwnerQuotasSerializer(many=True), **refusals(401)},
     )
@@ -127,7 +127,7 @@ class SessionSerializer(serializers.Serializer[Any]):
 class SessionsApi(OwnApi):
     @extend_schema(
         operation_id="account_sessions",
-        summary="Where you are signed in",
+        summary="List your sessions",
         tags=["account"],
         responses={200: SessionSerializer(many=True), **refusals(401)},
     )
@@ -180,7 +180,7 @@ class NotificationsPagination(PageNumberPagination):
 class NotificationsApi(OwnApi):
     @extend_schema(
         operation_id="account_notifications",
-        summary="What your account was told",
+        summary="List your notifications",
         tags=["account"],
         parameters=[
             OpenApiParameter("page", int, description="From 1."),
@@ -242,7 +242,7 @@ class NotificationMailSerializer(InputSerializer):
 class NotificationMailApi(OwnApi):
     @extend_schema(
         operation_id="account_notification_mail",
-        summary="Which notifications come by mail",
+        summary="Read which notifications are mailed",
         tags=["account"],
         responses={200: NotificationMailSerializer, **refusals(401)},
     )
@@ -251,7 +251,7 @@ class NotificationMailApi(OwnApi):
 
     @extend_schema(
         operation_id="account_notification_mail_choose",
-        summary="Choose which notifications come by mail",
+        summary="Choose which notifications are mailed",
         tags=["account"],
         request=NotificationMailSerializer,
         responses={200: NotificationMailSerializer, **refusals(400, 401, 403)},
@@ -263,7 +263,7 @@ class NotificationMailApi(OwnApi):
 
 
 class MemberSerializer(serializers.Serializer[Any]):
-    """Who belongs to an organisation, and as what."""
+    """Who belongs to an organization, and as what."""
 
     organization = serializers.CharField(source="namespace.name")
     name = serializers.CharField(source="user.username")
@@ -271,7 +271,7 @@ class MemberSerializer(serializers.Serializer[Any]):
 
 
 class OrganizationInput(InputSerializer):
-    """A new organisation."""
+    """A new organization."""
 
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
 
@@ -279,7 +279,7 @@ class OrganizationInput(InputSerializer):
 class OrganizationsApi(OwnApi):
     @extend_schema(
         operation_id="organizations_list",
-        summary="The organisations that you belong to",
+        summary="List your organizations",
         tags=["organizations"],
         responses={200: MemberSerializer(many=True), **refusals(401)},
     )
@@ -289,7 +289,7 @@ class OrganizationsApi(OwnApi):
 
     @extend_schema(
         operation_id="organizations_create",
-        summary="Make an organisation",
+        summary="Create an organization",
         tags=["organizations"],
         request=OrganizationInput,
         responses={201: MemberSerializer, **refusals(400, 401, 403, 409)},
@@ -320,7 +320,7 @@ class InvitationSerializer(serializers.Serializer[Any]):
 class MembersApi(OwnApi):
     @extend_schema(
         operation_id="organizations_members",
-        summary="Who belongs to an organisation",
+        summary="List the members of an organization",
         tags=["organizations"],
         responses={200: MemberSerializer(many=True), **refusals(401, 404)},
     )
@@ -331,7 +331,7 @@ class MembersApi(OwnApi):
 
     @extend_schema(
         operation_id="organizations_invite",
-        summary="Invite somebody",
+        summary="Invite a member",
         tags=["organizations"],
         request=InviteInput,
         responses={201: InvitationSerializer, **refusals(400, 401, 403, 404, 409)},
@@ -377,7 +377,7 @@ class MemberApi(OwnApi):
 class InvitationsApi(OwnApi):
     @extend_schema(
         operation_id="account_invitations",
-        summary="Invitations for you",
+        summary="List your invitations",
         tags=["account"],
         responses={200: InvitationSerializer(many=True), **refusals(401)},
     )

@@ -1,4 +1,4 @@
-"""All quotas of an account and of its organisations, with what is used."""
+"""All quotas of an account and of its organizations, with what is used."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class OwnerQuotas:
 
 
 def all_quotas(user: User) -> list[OwnerQuotas]:
-    """The account's own first, then those of each organisation it belongs to."""
+    """The account's own first, then those of each organization it belongs to."""
     own = OwnerQuotas(user.username, [*quotas_of(user.namespace), *work_quotas(user)])
     organizations: list[Namespace] = [membership.namespace for membership in memberships_of(user)]
     return [own, *(OwnerQuotas(namespace.name, quotas_of(namespace)) for namespace in organizations)]

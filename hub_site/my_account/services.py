@@ -29,7 +29,7 @@ class Consequences:
     compositions: int
     used_by_others: int  # of the modules: compositions or modules of others were made from them
     held: tuple[str, ...]  # modules that staff hold: they stay with staff
-    only_owner_of: tuple[str, ...]  # organisations that would have no owner: these come first
+    only_owner_of: tuple[str, ...]  # organizations that would have no owner: these come first
 
     @property
     def is_possible(self) -> bool:
@@ -56,7 +56,7 @@ def consequences(user: User) -> Consequences:
 
 
 def only_owner_of(user: User) -> list[str]:
-    """The organisations that others belong to, or that have modules, and that have no other owner."""
+    """The organizations that others belong to, or that have modules, and that have no other owner."""
     names = []
     for membership in memberships_of(user).filter(role=Membership.Role.ADMIN):
         namespace = membership.namespace
@@ -71,7 +71,7 @@ def only_owner_of(user: User) -> list[str]:
 def account_delete(*, user: User) -> None:
     """Delete what is the account's alone. Its row stays without a name, for what others stand on.
 
-    Whatever hangs on an account by a key that cascades goes; versions in organisations, and the audit,
+    Whatever hangs on an account by a key that cascades goes; versions in organizations, and the audit,
     keep the nameless row. Its name is never given to anybody else.
     """
     user = User.objects.select_for_update().get(pk=user.pk)
@@ -112,6 +112,6 @@ def session_end(*, user: User, number: int) -> None:
     """
     session = UserSession.objects.filter(user=user, pk=number).first()
     if session is None:
-        raise Refusal("no_such_session", "There is no such session, or it has ended.", status=404)
+        raise Refusal("no_such_session", "This session does not exist or has ended.", status=404)
     session.end()
     audit_record(actor=user, action="account.sign_out", subject=user.username, thing=user)

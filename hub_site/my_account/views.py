@@ -77,7 +77,7 @@ def export(request: SignedInRequest) -> HttpResponseBase:
 def end_session(request: SignedInRequest, number: int) -> HttpResponse:
     """Sign out one browser; this one too, if it is that."""
     session_end(user=request.user, number=number)
-    messages.success(request, "The session has ended.")
+    messages.success(request, "Session ended.")
     return redirect("usersessions_list")
 
 
@@ -93,7 +93,7 @@ def delete(request: SignedInRequest) -> HttpResponse:
             form.add_error(None, refusal.message)
         else:
             logout(request)
-            messages.success(request, "Your account is deleted.")
+            messages.success(request, "Account deleted.")
             return redirect("/")
     context = {"form": form, "after": consequences(request.user)}
     return render(request, "my_account/delete.html", context)

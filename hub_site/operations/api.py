@@ -13,7 +13,7 @@ from hub_site.operations.serializers import JobsSerializer
 class JobsApi(StaffApi):
     @extend_schema(
         operation_id="staff_jobs",
-        summary="Queues, workers and failed jobs",
+        summary="List queues, workers and failed jobs",
         tags=["staff"],
         responses={200: JobsSerializer, **refusals(401, 404)},
     )

@@ -60,9 +60,7 @@ GROUPS: Mapping[str, Sequence[HelpPage]] = {
             "Each verdict, its intervals, and what to do next.",
             "help/verdict.md",
         ),
-        HelpPage(
-            "trouble", "When something is wrong", "What a message means and what to do.", "help/trouble.md"
-        ),
+        HelpPage("trouble", "Troubleshooting", "What a message means and what to do.", "help/trouble.md"),
     ),
     "Share and use": (
         HelpPage(
@@ -74,17 +72,17 @@ GROUPS: Mapping[str, Sequence[HelpPage]] = {
         HelpPage(
             "hub",
             "Use it with hf, peft and transformers",
-            "This site as the Hub of Hugging Face's programs.",
+            "Use this site in place of huggingface.co.",
             "help/hub.md",
         ),
-        HelpPage("api", "The API", "Everything that a page does, from a program.", "api.md"),
+        HelpPage("api", "The API", "Everything the pages do, from a program.", "api.md"),
     ),
     "Reference": (
-        HelpPage("glossary", "Glossary", "One word for each thing.", "glossary.md"),
+        HelpPage("glossary", "Glossary", "The terms this site uses.", "glossary.md"),
         HelpPage(
             "examples",
             "Formats of examples",
-            "JSON, tables and the usual dialects of data sets.",
+            "JSON, tables and common dataset formats.",
             "core/examples.md",
         ),
         HelpPage(
@@ -97,7 +95,7 @@ GROUPS: Mapping[str, Sequence[HelpPage]] = {
             "core/composing.md",
         ),
         HelpPage(
-            "python", "From Python", "Compose, evaluate and screen in a program of yours.", "core/python.md"
+            "python", "From Python", "Compose, evaluate and screen in your own program.", "core/python.md"
         ),
         HelpPage("report", "Fields of a report", "report.json and the events of a job.", "core/report.md"),
     ),

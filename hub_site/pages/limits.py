@@ -1,4 +1,4 @@
-"""What this site takes and gives at most, read from the settings it runs with."""
+"""The limits of this site, read from the settings it runs with."""
 
 from typing import NamedTuple
 
@@ -37,15 +37,15 @@ def upload_limits() -> list[Limit]:
         Limit(
             "One upload, all its files together",
             f"{settings.HUB_UPLOAD_MAX_MB} MB",
-            "It is refused and nothing of it is kept.",
+            "It is refused; nothing is stored.",
         ),
         Limit(
-            "One form without its files, such as a page of examples",
+            "One form without files, such as pasted examples",
             f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE // BYTES_PER_MB} MB",
             "It is refused. Upload the examples as a file.",
         ),
         Limit(
-            "Stored by one owner, a person or an organisation",
+            "Stored by one owner, a person or an organization",
             f"{settings.HUB_STORAGE_OF_OWNER_MB:,} MB" if settings.HUB_STORAGE_OF_OWNER_MB else "any",
             "An upload that does not fit is refused. Delete a module or a draft.",
         ),
@@ -57,7 +57,7 @@ def upload_limits() -> list[Limit]:
         Limit(
             "Uploads of one owner within an hour",
             f"{settings.HUB_UPLOADS_AN_HOUR:,}" if settings.HUB_UPLOADS_AN_HOUR else "any",
-            "You are told when the next one is possible.",
+            "The message says when the next one is possible.",
         ),
         Limit(
             "The name of an account or a module",
@@ -73,7 +73,7 @@ def composing() -> list[Limit]:
         Limit(
             "Examples to compose from, and held-out ones to measure on",
             f"{EXAMPLES_MAX}, and {HELD_OUT_MAX:,}",
-            "The form says how many are too many. Nothing is started.",
+            "The request is refused, and names how many there are.",
         ),
         Limit(
             "One input or one output",
@@ -83,7 +83,7 @@ def composing() -> list[Limit]:
         Limit(
             "Modules in one composition",
             str(MODULES_MAX),
-            "Of more that fit, the most promising are tried, and the best of them composed.",
+            "Of more compatible ones, the most promising are tried, and the best composed.",
         ),
         Limit(
             "Compositions of one person, waiting or running",
@@ -91,13 +91,15 @@ def composing() -> list[Limit]:
             "Wait for one to end, or cancel one.",
         ),
         Limit(
-            "Processor time of one person's compositions within a day",
+            "CPU time of one person's compositions within a day",
             f"{settings.HUB_CPU_MINUTES_A_DAY:,} minutes" if settings.HUB_CPU_MINUTES_A_DAY else "any",
-            "The next one is refused until earlier ones are a day old. You are told when that is.",
+            "The next one is refused until earlier ones are a day old. The message says when.",
         ),
         Limit(
             "Compositions within a day, from one address without an account",
-            f"{visitors}, quick ones alone" if visitors else "none",
+            f"{visitors}, each estimated at {duration(settings.HUB_COMPOSE_QUICK_S)} or less"
+            if visitors
+            else "none",
             "You are asked to sign up; what you typed is kept.",
         ),
         Limit(
@@ -111,9 +113,9 @@ def composing() -> list[Limit]:
             "It is stopped and says so. Take fewer modules or a smaller base.",
         ),
         Limit(
-            "Processor threads for one composition",
+            "CPU threads for one composition",
             str(settings.HUB_THREADS),
-            "It does not get more; it takes longer.",
+            "It takes longer.",
         ),
     ]
 
@@ -124,15 +126,15 @@ def try_limits() -> list[Limit]:
         Limit(
             "Questions within a minute, with an account",
             str(settings.HUB_TRY_PER_MINUTE),
-            "You are told when to ask again.",
+            "The message says when to ask again.",
         ),
         Limit(
             "Questions within a minute, from one address without an account",
             str(visitors) if visitors else "none",
-            "You are told when to ask again. Signed in you may ask more often.",
+            "The message says when to ask again. With an account you can ask more often.",
         ),
         Limit(
-            "Questions waiting for an answer, of everybody together",
+            "Questions waiting for an answer, all users together",
             str(settings.HUB_TRY_WAITING_MAX),
             "The page says “busy”. Ask again in a few seconds.",
         ),
@@ -149,6 +151,6 @@ def try_limits() -> list[Limit]:
         Limit(
             "Questions and answers are kept",
             "1 day",
-            "They are forgotten. Until then nobody but you sees them.",
+            "They are deleted. Until then only you can see them.",
         ),
     ]

@@ -72,7 +72,7 @@ HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 HUB_UPLOADS_IN_FLIGHT_MB = env_int("HUB_UPLOADS_IN_FLIGHT_MB", 4096, least=1)
 # What stays free on the disk for work that runs; below it uploads and new jobs are refused.
 HUB_DISK_SPARE_MB = env_int("HUB_DISK_SPARE_MB", 500, least=0)
-# Of one owner, a person or an organisation; 0: as much as they like.
+# Of one owner, a person or an organization; 0: as much as they like.
 HUB_STORAGE_OF_OWNER_MB = env_int("HUB_STORAGE_OF_OWNER_MB", 50_000)
 HUB_REPOSITORIES_OF_OWNER = env_int("HUB_REPOSITORIES_OF_OWNER", 5000)
 HUB_UPLOADS_AN_HOUR = env_int("HUB_UPLOADS_AN_HOUR", 600)

@@ -95,7 +95,7 @@ def base_models_of(card: Card) -> tuple[str, ...]:
 
 
 def license_of(card: Card) -> str:
-    """The Hub's identifier of the licence that the card names; empty: it names none."""
+    """The Hub's identifier of the license that the card names; empty: it names none."""
     return read_license(card.front_matter).licence
 
 

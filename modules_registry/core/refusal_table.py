@@ -46,7 +46,7 @@ def _json_rows(prefix: str, what: str) -> dict[str, RefusalRow]:
 
 CONFIG_ROWS = {
     **_json_rows("config", CONFIG),
-    "config_not_an_object": RefusalRow("It is JSON, but no object in braces.", SAVE_AGAIN),
+    "config_not_an_object": RefusalRow("It is JSON, but not an object.", SAVE_AGAIN),
     "config_key_missing": RefusalRow("A key that every adapter has is missing.", SAVE_AGAIN),
     "config_key_unknown": RefusalRow(
         "A setting is in use that this site does not know.", "Remove it or set it to null."
@@ -86,11 +86,13 @@ CONFIG_ROWS = {
         "base_model_name_or_path is a folder or an address.",
         "Name the base model as on the Hub, in the config or the card.",
     ),
-    "revision_not_a_name": RefusalRow("revision is no branch, tag or commit.", "Write one of them, or null."),
+    "revision_not_a_name": RefusalRow(
+        "revision is not a branch, tag or commit.", "Write one of them, or null."
+    ),
     "task_type_not_supported": RefusalRow(
         "task_type is none of a text-generating model.", "Use SEQ_2_SEQ_LM, CAUSAL_LM or null."
     ),
-    "rank_out_of_range": RefusalRow("r is no whole number from 1 to 1024.", "Correct r."),
+    "rank_out_of_range": RefusalRow("r is not a whole number from 1 to 1024.", "Correct r."),
     "alpha_out_of_range": RefusalRow(
         "lora_alpha is no number above 0 and up to 65,536.", "Correct lora_alpha."
     ),
@@ -99,7 +101,7 @@ CONFIG_ROWS = {
     "target_not_a_name": RefusalRow(
         "target_modules holds something that is no layer's name.", "Write layers' names."
     ),
-    "pattern_not_a_mapping": RefusalRow("rank_pattern or alpha_pattern is no mapping.", SAVE_AGAIN),
+    "pattern_not_a_mapping": RefusalRow("rank_pattern or alpha_pattern is not a mapping.", SAVE_AGAIN),
     "pattern_not_literal": RefusalRow(
         "alpha_pattern has a regular expression for a key, which is not run here.",
         "Write the layers' names in its place.",
@@ -114,7 +116,7 @@ WEIGHTS_ROWS = {
     "header_entry": RefusalRow(f"{HEADER} has a malformed entry.", SAVE_SAFETENSORS),
     "header_metadata": RefusalRow(f"{HEADER} has metadata that is not text.", SAVE_SAFETENSORS),
     "header_offsets": RefusalRow(f"{HEADER} has offsets that are not two numbers.", SAVE_SAFETENSORS),
-    "header_shape": RefusalRow(f"{HEADER} has a shape that is no list of sizes.", SAVE_SAFETENSORS),
+    "header_shape": RefusalRow(f"{HEADER} has a shape that is not a list of sizes.", SAVE_SAFETENSORS),
     "weights_truncated": RefusalRow("The file ends too early.", DAMAGED),
     "trailing_bytes": RefusalRow("Bytes follow the last tensor.", DAMAGED),
     "tensors_gap": RefusalRow("Some bytes belong to no tensor.", DAMAGED),
@@ -127,11 +129,11 @@ WEIGHTS_ROWS = {
         "It is a web page, such as a login page saved in place of the file.", "Download the file itself."
     ),
     "weights_lfs_pointer": RefusalRow("It is a Git LFS pointer, not the weights.", "Run git lfs pull."),
-    "not_a_file": RefusalRow("It is a link, a folder or nothing.", "Upload the file itself."),
+    "not_a_file": RefusalRow("It is a link, a folder or missing.", "Upload the file itself."),
     "dtype_not_allowed": RefusalRow("A tensor is neither float32, float16 nor bfloat16.", "Convert it."),
     "too_many_tensors": RefusalRow("It holds more than 10,000 tensors.", "Check that it is an adapter."),
     "no_tensors": RefusalRow("It holds no LoRA tensors.", "Save the adapter after training."),
-    "tensor_not_lora": RefusalRow("A tensor is no LoRA weight.", "Save the LoRA alone."),
+    "tensor_not_lora": RefusalRow("A tensor is not a LoRA weight.", "Save the LoRA alone."),
     "several_adapters": RefusalRow(
         "One file holds several adapters.",
         'Save each by itself: save_pretrained(folder, selected_adapters=["name"]).',
@@ -183,7 +185,9 @@ WEIGHTS_ROWS = {
     ),
     "other_variant": RefusalRow("It belongs to another method than LoRA.", PLAIN_LORA),
     "factor_missing": RefusalRow("A layer has only one of its two factors.", SAVE_AGAIN),
-    "not_a_matrix": RefusalRow("A factor is no matrix: its layer is not linear.", "Train on linear layers."),
+    "not_a_matrix": RefusalRow(
+        "A factor is not a matrix: its layer is not linear.", "Train on linear layers."
+    ),
     "rank_mismatch": RefusalRow(
         "The weights have another rank than the config.", "Correct r or rank_pattern."
     ),
@@ -209,12 +213,12 @@ CHECKPOINT_ROWS = {
     "checkpoint_compressed": RefusalRow(
         "The archive is compressed, which torch.save never does.", SAVE_SAFETENSORS
     ),
-    "checkpoint_dtype": RefusalRow("It holds numbers that are no floats.", SAVE_SAFETENSORS),
+    "checkpoint_dtype": RefusalRow("It holds numbers that are not floats.", SAVE_SAFETENSORS),
     "checkpoint_encrypted": RefusalRow("The archive is encrypted.", SAVE_SAFETENSORS),
     "checkpoint_entry": RefusalRow("The archive lacks an entry or has a foreign one.", SAVE_SAFETENSORS),
     "checkpoint_not_flat": RefusalRow("It is more than a flat dictionary of tensors.", SAVE_SAFETENSORS),
     "checkpoint_not_plain": RefusalRow("It does more than torch.save does for tensors.", SAVE_SAFETENSORS),
-    "checkpoint_not_torch": RefusalRow("It is no file of torch.save.", SAVE_SAFETENSORS),
+    "checkpoint_not_torch": RefusalRow("It was not written by torch.save.", SAVE_SAFETENSORS),
     "checkpoint_shared": RefusalRow("Two tensors share memory.", SAVE_SAFETENSORS),
     "checkpoint_storage": RefusalRow("A tensor lies outside its memory.", SAVE_SAFETENSORS),
     "checkpoint_strides": RefusalRow("A tensor is not contiguous.", SAVE_SAFETENSORS),
@@ -233,7 +237,7 @@ CARD_ROWS = {
     "front_matter_not_a_mapping": RefusalRow(
         "The head of a card edited here is no list of key: value.", "Correct it."
     ),
-    "front_matter_not_yaml": RefusalRow("The head of a card edited here is no YAML.", "Correct it."),
+    "front_matter_not_yaml": RefusalRow("The head of a card edited here is not YAML.", "Correct it."),
     "front_matter_too_deep": RefusalRow(
         "The head of a card edited here is nested too deeply.", "Flatten it."
     ),

@@ -1,4 +1,4 @@
-"""A module's weights, its neighbours and its changes, and what a hash names, for programs."""
+"""A module's weights, its neighbors and its changes, and what a hash names, for programs."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ READ = {400: ErrorSerializer, **NOT_FOUND}
 class StrengthsApi(APIView):
     @extend_schema(
         operation_id="modules_strengths",
-        summary="Where a module's weights are strong",
+        summary="Read a module's weight strength by layer",
         tags=["modules"],
         parameters=[RevisionInput],
         responses={200: StrengthsSerializer, **READ},
@@ -57,7 +57,7 @@ class StrengthsApi(APIView):
 class SimilarApi(APIView):
     @extend_schema(
         operation_id="modules_similar",
-        summary="The modules nearest to one",
+        summary="List similar modules",
         description="Modules with the same weights are one entry, named after the oldest.",
         tags=["modules"],
         parameters=[SimilarInput],
@@ -76,7 +76,7 @@ class SimilarApi(APIView):
 class CopiesApi(APIView):
     @extend_schema(
         operation_id="modules_copies",
-        summary="Modules with the same weights, and near-copies",
+        summary="List copies and near-copies",
         tags=["modules"],
         parameters=[RevisionInput],
         responses={200: CopiesSerializer, **READ},
@@ -89,7 +89,7 @@ class CopiesApi(APIView):
 class CompatibleApi(APIView):
     @extend_schema(
         operation_id="modules_compatible",
-        summary="What can be composed with a module, and why not the others",
+        summary="List modules that can be composed with one",
         tags=["modules"],
         parameters=[CompatibleInput],
         responses={200: FittingSerializer, **READ},
@@ -108,7 +108,7 @@ class CompatibleApi(APIView):
 class ChangesApi(APIView):
     @extend_schema(
         operation_id="modules_changes",
-        summary="What changed between two versions",
+        summary="Compare two versions",
         tags=["modules"],
         parameters=[ChangesInput],
         responses={200: ChangesSerializer, **READ},
@@ -125,7 +125,7 @@ class ChangesApi(APIView):
 class HashApi(APIView):
     @extend_schema(
         operation_id="hashes_find",
-        summary="The modules that a hash belongs to",
+        summary="Find modules by a hash",
         description=(
             "The sha256 of a file or of weights, a commit id or a git blob id, whole or its first digits, at "
             "least eight. Current versions come first, versions with the same weights in another file last. "

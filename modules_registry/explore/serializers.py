@@ -1,4 +1,4 @@
-"""What the API says of a module's weights, its neighbours and its changes, and what it asks for."""
+"""What the API says of a module's weights, its neighbors and its changes, and what it asks for."""
 
 from typing import Any
 

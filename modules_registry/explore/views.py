@@ -1,4 +1,4 @@
-"""A module's weights, its neighbours, its changes and files: pages, and parts of the module's page."""
+"""A module's weights, its neighbors, its changes and files: pages, and parts of the module's page."""
 
 from typing import Any
 

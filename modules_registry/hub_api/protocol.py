@@ -107,7 +107,7 @@ def protocol_error(request: HttpRequest, error: Exception) -> HubProtocolError:
     logger.error("%s %s", request.method, request.path, exc_info=error)
     if code := site_fault_code(error):
         return from_site_fault(code)
-    return HubProtocolError(500, "Something broke on our side. Please try again later.")
+    return HubProtocolError(500, "Something went wrong on this site. Try again later.")
 
 
 def caller_of(request: HttpRequest) -> Caller:

@@ -97,7 +97,7 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
     user = caller.require_user()
     namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
     if namespace is None:
-        raise HubProtocolError(404, f"There is no organisation {name[:96]} here that you belong to.")
+        raise HubProtocolError(404, f"There is no organization {name[:96]} here that you belong to.")
     caller.require_covered(namespace.name)
     modules = repositories_listed(HubSearch(author=namespace.name), user)
     sizes = selectors.sizes_of(namespace)

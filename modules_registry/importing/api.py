@@ -108,7 +108,7 @@ class ImportCancelApi(ImportOwnerApi):
 class ImportAgainApi(ImportOwnerApi):
     @extend_schema(
         operation_id="imports_again",
-        summary="Try again what did not come in",
+        summary="Retry an import",
         tags=["imports"],
         request=None,
         responses={

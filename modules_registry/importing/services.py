@@ -79,10 +79,10 @@ def import_again(*, owner: User, import_id: UUID) -> ModuleImport:
     """A new import of what a finished one refused or did not come to."""
     job = require_own(owner, import_id)
     if not job.is_finished:
-        raise Refusal("not_finished", "It is not finished yet. Wait for its end, or cancel it.", status=409)
+        raise Refusal("not_finished", "It is not finished yet. Wait for it, or cancel it.", status=409)
     sources = selectors.sources_left(job)
     if not sources:
-        raise Refusal("nothing_left", "Everything came in; there is nothing to try again.", status=409)
+        raise Refusal("nothing_left", "Everything was imported; there is nothing to retry.", status=409)
     return import_request(
         owner=owner, namespace=job.namespace, sources=sources, base=job.base_name, endpoint=job.endpoint
     )
@@ -91,7 +91,7 @@ def import_again(*, owner: User, import_id: UUID) -> ModuleImport:
 def require_own(owner: User, import_id: UUID) -> ModuleImport:
     job = selectors.import_find(owner, import_id)
     if job is None:
-        raise Refusal("not_found", "There is no such import, or it is not yours.", status=404)
+        raise Refusal("not_found", "This import does not exist, or is not yours.", status=404)
     return job
 
 
@@ -123,7 +123,7 @@ def require_source(source: str) -> None:
     name, at, revision = source.partition("@")
     if not is_base_name(name) or (at and not ("/" in name and REVISION.fullmatch(revision))):
         raise bad_sources(
-            f"“{source[:80]}” is no repository. Write owner/name, owner/name@revision or owner."
+            f"“{source[:80]}” is not a repository. Write owner/name, owner/name@revision or owner."
         )
 
 

@@ -134,7 +134,7 @@ class ImportSource:
                 self.wait(0)
         if target.stat().st_size != held or (file.sha256 and digest.hexdigest() != file.sha256):
             target.unlink()
-            raise Refusal("source_altered", f"The Hub gave other bytes for {file.path} than it names.")
+            raise Refusal("source_altered", f"The Hub sent different bytes for {file.path} than it names.")
         return digest.hexdigest()
 
     def fetch_beginning(self, repository: RemoteRepository, path: str) -> bytes:

@@ -19,7 +19,7 @@ def list_text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise bad_list("This is no plain text. Save the list as UTF-8 text.") from error
+        raise bad_list("This is not plain text. Save the list as UTF-8.") from error
 
 
 def bad_list(message: str) -> Refusal:

@@ -34,7 +34,7 @@ NO_WORKER = (
     "the transfer worker is back. If this lasts, tell the site's operator."
 )
 SILENT_WORKER = (
-    "Its worker has been silent for {seconds} s. If it is gone, another one goes on with it within a minute."
+    "Its worker has not answered for {seconds} s. If it is gone, another one takes over within a minute."
 )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
-BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
+BROKEN_MESSAGE = "Something went wrong on this site. The worker's log has the reason."
 REPOSITORIES = JobKind(
     HubRepository, passing=DISK_FAULTS, refusals=(StorageError,), broken_message=BROKEN_MESSAGE
 )

@@ -69,7 +69,7 @@ class RemoteStoreSettings:
 
     endpoint: str
     token: str = field(repr=False)
-    namespace: str  # the user or organisation there that owns every repository
+    namespace: str  # the user or organization there that owns every repository
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@
       openAround(heldOut);
     }
     for (const note of notes) say("info", note);
-    const told = rest.length ? `, and the other ${rest.length} are held out, to measure` : "";
+    const told = rest.length ? `, and ${rest.length} more are held out to measure` : "";
     const taken = rows.length - rest.length;
     say("success", `${taken} ${taken === 1 ? "example" : "examples"} from ${source} ${taken === 1 ? "is" : "are"} in the grid${told}.`);
   };
@@ -177,13 +177,13 @@
     try {
       return await (await fetch(drop.dataset.url, { method: "POST", body: sent })).json();
     } catch {
-      say("danger", `${source} could not be sent. Check your connection, or whether it is too large.`);
+      say("danger", `${source} could not be sent. It may be too large, or the connection failed.`);
       return {};
     }
   };
 
   const refuse = ({ problems }, source) => {
-    if (problems) say("danger", `${source} was not taken. ${problems.slice(0, 3).join(" ")}`);
+    if (problems) say("danger", `${source} was not added. ${problems.slice(0, 3).join(" ")}`);
   };
 
   const isSeveralCells = (text) => /[\t\r\n]/.test(text.replace(/[\r\n]+$/, ""));
@@ -203,7 +203,7 @@
     const { value, selectionStart, selectionEnd } = cell;
     const row = cell.closest("tr");
     fill([[value.slice(0, selectionStart) + text.trim() + value.slice(selectionEnd)]], row, cellsOf(row).indexOf(cell));
-    if (problems) say("info", `The pasted JSON is the text of one cell: it is not read as examples. ${problems[0]}`);
+    if (problems) say("info", `Pasted as the text of one cell; the JSON holds no examples. ${problems[0]}`);
   };
 
   const paste = async (text, cell) => {
@@ -286,7 +286,7 @@
 
   const notKept = (word) => {
     const told = document.querySelector("#not-kept").content.cloneNode(true);
-    told.querySelector("[data-word]").textContent = `Not kept: ${word}`;
+    told.querySelector("[data-word]").textContent = `Not saved: ${word}`;
     document.querySelector("#draft-status").replaceChildren(told);
     isDirty = true;
   };

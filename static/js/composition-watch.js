@@ -192,7 +192,7 @@
     draw(); // a tab in the background gets no animation frame to draw the last steps in
     plot.closest(".watch-figures").hidden = !losses[0].length; // nothing more will be drawn there
     document.title = `${status === "done" ? "Done" : "Ended"}: ${document.title}`;
-    aloud.textContent = status === "done" ? "It is done. The verdict is above the charts." : "It has ended.";
+    aloud.textContent = status === "done" ? "Done. The verdict is above the charts." : "Ended.";
     askForWords();
   };
 

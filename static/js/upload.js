@@ -106,12 +106,12 @@
   const tell = ({ taken = {}, left_out: leftOut, notices = [] }) => {
     const lines = [];
     const names = Object.values(taken);
-    if (names.length) lines.push(element("p", `Taken${folder.name && ` from “${folder.name}”`}: ${names.join(", ")}.`));
+    if (names.length) lines.push(element("p", `Selected${folder.name && ` from “${folder.name}”`}: ${names.join(", ")}.`));
     if (leftOut) lines.push(element("p", `${leftOut}.`));
     if (notices.length) {
       const list = document.createElement("ul");
       list.append(...notices.map((text) => element("li", text)));
-      lines.push(element("p", "What the site will do with it:"), list);
+      lines.push(element("p", "What happens to the files:"), list);
     }
     told.replaceChildren(...lines);
   };
@@ -140,7 +140,7 @@
       showAnswer(answer);
       if (fields.name?.value !== before) await check(); // is the name that was filled in free?
     } catch {
-      if (mine === turn) told.replaceChildren(element("p", "The files could not be checked before they are sent. You can send them all the same."));
+      if (mine === turn) told.replaceChildren(element("p", "The files could not be checked in advance. You can still upload them."));
     }
   };
 
@@ -251,7 +251,7 @@
     const percent = total ? Math.floor((100 * loaded) / total) : 0;
     bar.value = total ? loaded / total : 0;
     progress.querySelector("[data-bytes]").textContent =
-      loaded < total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : "All bytes are sent. The files are being checked.";
+      loaded < total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : "Uploaded. The files are being checked.";
     progress.querySelector("[data-stop]").hidden = loaded === total; // from here on the server decides
     const step = `${percent - (percent % 25)} percent sent`;
     if (said.textContent !== step) said.textContent = step;
@@ -266,7 +266,7 @@
   const showRefusal = (errors) => {
     for (const field of form.querySelectorAll("[name]")) showError(field.name, errors[field.name] ?? []);
     const elsewhere = Object.keys(errors).filter((name) => !shownField(name));
-    fail(["Nothing was published. What you typed and chose is still here.", ...elsewhere.flatMap((name) => errors[name])].join(" "));
+    fail(["Nothing was published. Your input is still here.", ...elsewhere.flatMap((name) => errors[name])].join(" "));
     form.querySelector("[aria-invalid]")?.focus();
   };
 
@@ -279,7 +279,7 @@
         error: {
           message: isSignedOut
             ? "You are signed out. Sign in in another tab, then reload this page."
-            : `The server answered ${xhr.status}. Try again; if you signed in again meanwhile, reload this page.`,
+            : `The server answered ${xhr.status}. Try again. If you have signed in again since, reload this page.`,
         },
       };
     }
@@ -307,7 +307,7 @@
     });
     request.addEventListener("error", () => {
       stopSending();
-      fail("The files could not be sent. Check your connection, and choose a file again if it has changed since you chose it. Everything is still here.");
+      fail("The files could not be sent. Check your connection; choose a file again if it has changed. Your input is still here.");
     });
     request.addEventListener("abort", () => {
       stopSending();

@@ -97,7 +97,7 @@ def test_pasted_json_that_is_no_examples_is_the_text_of_its_cell(form: Page):
     outputs(form).first.fill("It is .")
     outputs(form).first.evaluate("cell => cell.setSelectionRange(6, 6)")
     outputs(form).first.evaluate(PASTE, '{"name": "Bo", "age": 3}')
-    expect(form.locator(".toast").last).to_contain_text("The pasted JSON is the text of one cell")
+    expect(form.locator(".toast").last).to_contain_text("Pasted as the text of one cell")
     expect(outputs(form).first).to_have_value('It is {"name": "Bo", "age": 3}.')
     expect(form.locator("[name=shots_text]")).to_have_value("")
 
@@ -110,7 +110,7 @@ def test_a_chosen_file_says_below_it_what_is_read(form: Page):
     expect(reading).to_contain_text("do not tell which is the input")
     form.locator("[name=shots_input_column]").evaluate(SET, "b")
     form.locator("[name=shots_output_column]").evaluate(SET, "c")
-    expect(reading).to_contain_text("Read as 1 example")
+    expect(reading).to_contain_text("1 example found")
     expect(reading).to_contain_text("Not used: the column “a”.")
 
 
@@ -142,7 +142,7 @@ def test_a_pasted_text_that_cannot_be_read_is_kept_to_mend_it(form: Page):
     broken = "input,output\nred,rouge\nHello, world,Bonjour\n"
     inputs(form).first.evaluate(PASTE, broken)
     expect(form.locator(".toast")).to_contain_text(
-        "The pasted text was not taken. Line 3 has 3 columns, not 2"
+        "The pasted text was not added. Line 3 has 3 columns, not 2"
     )
     expect(form.locator("[name=shots_text]")).to_have_value(broken)
     assert [text for text in cells(form, "shots_input") if text] == []
@@ -161,7 +161,7 @@ def test_columns_of_unknown_names_are_chosen_below_with_what_the_model_will_read
     expect(reading).to_contain_text("The columns “id”, “english”, “french” do not tell")
     form.get_by_label("Column of the input").first.fill("english")
     form.get_by_label("Column of the output").first.fill("french")
-    expect(reading).to_contain_text("Read as 2 examples")
+    expect(reading).to_contain_text("2 examples found")
     expect(reading.get_by_role("row", name="red rouge")).to_be_visible()
     expect(reading).to_contain_text("Not used: the column “id”.")
     require_accessible(form)
@@ -230,9 +230,7 @@ def test_rows_are_checked_while_they_are_typed(form: Page):
     expect(notes).to_have_text(
         ["Row 1 has this input with another output. Which one is right?", re.compile("Row 3 has no output")]
     )
-    expect(form.get_by_role("status").filter(has_text="row")).to_have_text(
-        "1 row to mend, 1 row worth a look"
-    )
+    expect(form.get_by_role("status").filter(has_text="row")).to_have_text("1 row to fix, 1 row to check")
     outputs(form).nth(2).fill("bleu")
     expect(notes).to_have_count(1)
     require_accessible(form)
@@ -242,7 +240,7 @@ def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_disca
     form.get_by_label("Name of the task").fill("Colours in French")
     inputs(form).first.fill("red")
     form.get_by_role("radio", name=re.compile("Thorough")).check()
-    expect(form.get_by_text("Draft kept")).to_be_visible()
+    expect(form.get_by_text("Draft saved")).to_be_visible()
     expect(form).to_have_url(re.compile(r"\?draft="))
     form.wait_for_load_state("networkidle")
     form.reload()
@@ -252,7 +250,7 @@ def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_disca
     require_accessible(form)
     form.get_by_role("link", name="Colours in French").click()
     form.get_by_role("button", name="Discard this draft").click()
-    expect(form.get_by_text("The draft is discarded.")).to_be_visible()
+    expect(form.get_by_text("Draft discarded.")).to_be_visible()
     form.goto("/compositions/")
     expect(form.get_by_role("link", name="Colours in French")).to_have_count(0)
 
@@ -260,9 +258,9 @@ def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_disca
 def test_without_a_connection_it_says_so_and_keeps_the_draft_when_it_is_back(form: Page):
     form.context.set_offline(True)
     form.get_by_label("Name of the task").fill("Written in a tunnel")
-    expect(form.get_by_text("Not kept: the server does not answer")).to_be_visible()
+    expect(form.get_by_text("Not saved: the server does not answer")).to_be_visible()
     form.context.set_offline(False)
-    expect(form.get_by_text("Draft kept")).to_be_visible()
+    expect(form.get_by_text("Draft saved")).to_be_visible()
     form.reload()
     expect(form.get_by_label("Name of the task")).to_have_value("Written in a tunnel")
 
@@ -272,7 +270,7 @@ def test_two_tabs_are_two_drafts(form: Page, members: BrowserContext):
     other.goto(f"{NEW}?new")
     for tab, name in ((form, "The first tab"), (other, "The second tab")):
         tab.get_by_label("Name of the task").fill(name)
-        expect(tab.get_by_text("Draft kept")).to_be_visible()
+        expect(tab.get_by_text("Draft saved")).to_be_visible()
     other.close()
     form.reload()
     expect(form.get_by_label("Name of the task")).to_have_value("The first tab")
@@ -299,12 +297,12 @@ def test_the_whole_form_by_keyboard_and_the_way_back_is_a_copy(form: Page):
 def test_a_refused_form_begins_with_what_is_wrong_also_for_who_hears_it(form: Page):
     inputs(form).first.fill("an input without its output")
     form.get_by_role("main").get_by_role("button", name="Compose", exact=True).click()
-    expect(form.get_by_role("alert")).to_have_text("Nothing was started yet. See what is marked below.")
+    expect(form.get_by_role("alert")).to_have_text("Not started. Fix the fields marked below.")
     expect(form.get_by_role("alert")).to_be_focused()
 
 
 def test_candidates_and_time_follow_what_is_typed(form: Page):
-    expect(form.locator("#candidates")).to_contain_text("as soon as your sentence")
+    expect(form.locator("#candidates")).to_contain_text("appear once you describe the task")
     form.get_by_label("What should the adapter do?").fill("Say the word in Spanish")
     expect(form.locator("#candidates li").first).to_contain_text("shares your words")
     expect(form.locator("#candidates")).to_contain_text("demo/spanish")

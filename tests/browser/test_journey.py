@@ -67,7 +67,7 @@ def upload(page: Page, folder: Path, name: str) -> None:
     page.locator("input[name=name]").fill(name)
     page.locator("[name=sentence]").fill("Writes the answer in capitals, a little shyly.")
     page.locator("input[name=tags]").fill("capitals, format")
-    page.get_by_label("Licence").select_option("apache-2.0")
+    page.get_by_label("License").select_option("apache-2.0")
     page.get_by_role("button", name="Publish").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
     expect(page.get_by_role("main")).to_contain_text("composable")

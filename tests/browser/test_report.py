@@ -121,7 +121,7 @@ def test_a_private_link_serves_who_has_it_until_it_is_withdrawn(
     report: Page, browser: Browser, hub: Hub, tmp_path
 ):
     report.goto(f"{report.url}#share")
-    report.get_by_role("button", name="Make a private link").click()
+    report.get_by_role("button", name="Create private link").click()
     expect(report.locator("#share")).to_contain_text("/shared/")
     address = snippet(report, "Private link").strip()
     reader = browser.new_context(viewport=DESK).new_page()
@@ -130,11 +130,11 @@ def test_a_private_link_serves_who_has_it_until_it_is_withdrawn(
     for size in (DESK, PHONE):
         reader.set_viewport_size(size)
         require_accessible(reader)
-    lines = snippet(reader, "Shell, to get it") + "\n" + python_lines(snippet(reader, "Python, with peft"))
+    lines = snippet(reader, "Download with curl") + "\n" + python_lines(snippet(reader, "Python, with peft"))
     assert run(lines, tmp_path).strip().isupper()  # as the adapter does and the base alone does not
     report.goto(f"{report.url.partition('#')[0]}#share")
-    report.get_by_role("button", name="Withdraw the link").click()
-    expect(report.get_by_role("button", name="Make a private link")).to_be_visible()
+    report.get_by_role("button", name="Revoke the link").click()
+    expect(report.get_by_role("button", name="Create private link")).to_be_visible()
     answer = reader.goto(address)
     assert answer is not None
     assert answer.status == 404
@@ -239,7 +239,7 @@ def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
     expect(table).to_be_visible()
     held_out = report.request.get(f"{report.url.partition('#')[0]}held_out.jsonl").text().splitlines()
     expect(answers).to_have_count(len(held_out))
-    expect(report.get_by_text("What it took to find each")).to_be_visible()  # folded away on the screen
+    expect(report.get_by_text("The cost of finding each")).to_be_visible()  # folded away on the screen
     expect(report.get_by_role("banner")).to_be_hidden()
     expect(report.locator("#share")).to_be_hidden()
     expect(report.get_by_role("link", name="report.md")).to_be_hidden()

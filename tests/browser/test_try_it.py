@@ -178,7 +178,7 @@ def test_a_child_killed_in_the_middle_is_said_and_the_next_question_is_answered(
         expect(demo.get_by_role("alert")).to_contain_text("crashed over this question")
     ask(demo, ": sock")
     expect_answer(demo, "SOCK", "sock")
-    expect(demo.get_by_text("The base model was loaded for this question.")).to_be_visible()
+    expect(demo.get_by_text("The base model was loaded first.")).to_be_visible()
 
 
 def test_a_worker_killed_in_the_middle_is_said_and_another_one_answers(demo: Page, hub: Hub):
@@ -191,7 +191,7 @@ def test_a_worker_killed_in_the_middle_is_said_and_another_one_answers(demo: Pag
         expect(demo.get_by_text("Answering…")).to_be_visible()
         psutil.Process(worker).send_signal(signal.SIGKILL)
         expect(demo.get_by_role("alert")).to_contain_text(
-            "The worker that was answering went away", timeout=40_000
+            "The worker that was answering stopped", timeout=40_000
         )
     assert wait_for(lambda: hub.pid("worker-try") != worker, timeout_s=60)
     ask(demo, ": sock")

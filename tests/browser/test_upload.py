@@ -58,13 +58,13 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
     drop(page, folder)
     told = page.locator("[data-told]")
     expect(told).to_contain_text(
-        "Taken from “my-run”: adapter_config.json, adapter_model.safetensors, README.md."
+        "Selected from “my-run”: adapter_config.json, adapter_model.safetensors, README.md."
     )
     expect(told).to_contain_text(
         "left out (2): checkpoint-200/optimizer.pt (pickled), training_args.bin (pickled)"
     )
     expect(page.get_by_label("Name", exact=True)).to_have_value("words-to-french")
-    expect(page.get_by_label("Licence")).to_have_value("mit")
+    expect(page.get_by_label("License")).to_have_value("mit")
     expect(page.get_by_label("What it was trained for")).to_have_value("Says it in French.")
 
     page.get_by_label("Name", exact=True).fill("no--good")

@@ -272,7 +272,7 @@ def test_the_page_goes_on_when_the_worker_was_killed_and_another_takes_over(watc
     mark(page)
     page.get_by_text("Log", exact=True).click()
     os.kill(hub.pid("worker-compose"), signal.SIGKILL)
-    expect(page.get_by_text("A worker takes it up again.")).to_be_visible(timeout=AGAIN_MS)
+    expect(page.get_by_text("Resumed by a worker.")).to_be_visible(timeout=AGAIN_MS)
     wait_for_more(page, AGAIN_MS)
     require_every_step_once_in_order(page)
     stop(page)
@@ -285,10 +285,10 @@ def test_what_was_cancelled_before_its_first_step_shows_no_empty_charts(watch, h
     worker.suspend()
     try:
         owner = watch("wotan", LONG)
-        expect(owner.page.get_by_text("Drawn from the first step")).to_be_visible()
+        expect(owner.page.get_by_text("Starts with the search.")).to_be_visible()
         post(owner.page, f"/api/v1{owner.address}cancel", {})  # in another tab, as it were
         finish(owner.page)
-        expect(owner.page.get_by_text("Drawn from the first step")).to_be_hidden()
+        expect(owner.page.get_by_text("Starts with the search.")).to_be_hidden()
     finally:
         worker.resume()
 

@@ -114,7 +114,7 @@ def test_a_file_of_the_wrong_kind_does_not_fill_the_page_with_its_lines():
 
 @pytest.mark.parametrize("name", ["words.xlsx", "words.exe", "words", "../../etc/passwd"])
 def test_other_kinds_of_files_are_refused_by_name(name):
-    assert "not a file of examples" in problems_of(pairs_from_file, name, b"a,b")[0]
+    assert "not an examples file" in problems_of(pairs_from_file, name, b"a,b")[0]
 
 
 def test_a_file_in_another_encoding_is_told_at_its_line():
@@ -251,7 +251,7 @@ def test_a_number_that_is_none_is_missing_in_the_api_too(number):
 def test_a_header_in_another_language_is_told_in_the_grid():
     notes = row_notes([("Frage", "Antwort"), ("Wie alt ist er?", "Drei"), ("Wo ist sie?", "Hier")])
     assert [(note.row, note.level) for note in notes] == [(0, "warning")]
-    assert notes[0].text.startswith("These look like the names")
+    assert notes[0].text.startswith("These look like column names")
 
 
 @given(st.binary(max_size=300))
@@ -283,9 +283,9 @@ def test_json_lines_come_back_as_they_were_sent(rows):
         ([("a", "b" * (CHARACTERS_MAX + 1))], [(0, "error", "The output of row 1 has 4,001 characters")]),
         (
             [("review", "label"), ("very good", "yes"), ("bad", "no")],
-            [(0, "warning", "These look like the names")],
+            [(0, "warning", "These look like column names")],
         ),
-        ([(str(n), "b") for n in range(65)], [(64, "error", "At most 64 examples are composed from")]),
+        ([(str(n), "b") for n in range(65)], [(64, "error", "At most 64 examples can be composed from")]),
     ],
 )
 def test_each_row_is_told_what_stops_it_or_is_odd_about_it(rows, told):

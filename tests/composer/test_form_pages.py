@@ -43,7 +43,7 @@ def test_a_form_is_kept_as_it_is_typed_and_opens_again_by_itself(browser):
         assert 'value="Colours"' in page
         assert ">rou</textarea>" in page
         assert re.search(r'name="level" value="quick" checked', page)
-        assert "This is the draft you left" in page
+        assert "Draft restored." in page
     assert "Colours" not in page_of(browser.get(f"{NEW}?new"))
     assert "Colours" in page_of(browser.get(LIST))
 
@@ -54,18 +54,20 @@ def test_a_draft_without_a_name_is_listed_by_its_first_example(browser):
         browser.post(KEEP, form)
     page = page_of(browser.get(LIST))
     assert f'<a href="{NEW}?draft=0f8b">red</a>' in page
-    assert f'<a href="{NEW}?draft=77aa">A task without a name</a>' in page
+    assert f'<a href="{NEW}?draft=77aa">Untitled</a>' in page
 
 
 def test_examples_that_name_no_module_are_not_promised_to_do_so(browser):
     kept = browser.post(KEEP, filled(name="", shots_input=["red"], shots_output=["rou"]))
-    assert "Nothing you gave tells yet which promise most" in page_of(kept)
-    assert "as soon as your sentence or your examples tell" in page_of(browser.get(f"{NEW}?new"))
+    assert "Say what the adapter should do to see the most promising." in page_of(kept)
+    assert "The most promising appear once you describe the task or add examples." in page_of(
+        browser.get(f"{NEW}?new")
+    )
 
 
 def test_a_form_that_was_refused_is_still_the_draft_it_was(browser):
     browser.post(KEEP, filled())
-    assert "Draft kept" in page_of(browser.post(NEW, filled(seed="")), 422)
+    assert "Draft saved" in page_of(browser.post(NEW, filled(seed="")), 422)
 
 
 def test_the_same_form_is_one_draft_and_two_tabs_are_two(browser):
@@ -124,7 +126,7 @@ def test_only_so_many_drafts_are_kept_the_latest(alice):
 )
 def test_what_cannot_be_kept_is_told_and_what_it_leads_to_is_told_all_the_same(browser, changes):
     page = page_of(browser.post(KEEP, filled(**changes)))
-    assert "Not kept:" in page
+    assert "Not saved:" in page
     assert 'id="summary"' in page
     assert not Draft.objects.exists()
 
@@ -149,7 +151,7 @@ def test_rows_are_told_what_is_wrong_with_them(browser):
     assert "1\twarning\tRow 1 has this input with another output." in page
     assert "2\twarning\tThe same as row 1" in page
     assert "3\terror\tRow 4 has no input." in page
-    assert "1 row to mend, 2 rows worth a look" in page
+    assert "1 row to fix, 2 rows to check" in page
 
 
 def test_the_summary_counts_what_would_be_composed(browser):
@@ -173,16 +175,16 @@ def test_a_dropped_file_comes_back_as_rows(browser):
 @pytest.mark.parametrize(
     ("name", "data", "columns", "said"),
     [
-        ("a.csv", b"id,answer,question\n1,rouge,red\n", {}, ["Read as 1 example", "red", "the column “id”."]),
+        ("a.csv", b"id,answer,question\n1,rouge,red\n", {}, ["1 example found", "red", "the column “id”."]),
         (
             "a.csv",
             b"en;fr\nred;rouge\n",
             {"input_column": "en", "output_column": "fr"},
-            ["Read as 1 example"],
+            ["1 example found"],
         ),
         ("a.csv", b"en,fr,de\nred,rouge,rot\n", {}, ["do not tell which is the input"]),
-        ("a.json", b'{"input": ["red"], "output": ["rouge"]}', {}, ["Read as 1 example", "rouge"]),
-        ("a.pdf", b"%PDF", {}, ["not a file of examples"]),
+        ("a.json", b'{"input": ["red"], "output": ["rouge"]}', {}, ["1 example found", "rouge"]),
+        ("a.pdf", b"%PDF", {}, ["not an examples file"]),
     ],
 )
 def test_a_chosen_file_is_read_before_it_is_sent(browser, group, name, data, columns, said):
@@ -191,11 +193,11 @@ def test_a_chosen_file_is_read_before_it_is_sent(browser, group, name, data, col
     page = page_of(browser.post(f"{NEW}{group}/file/", fields | {f"{group}_file": file}))
     assert f'id="{group}_file-reading"' in page
     assert all(words in page for words in said)
-    assert "Leave the first row out" not in page
+    assert "Skip the first row" not in page
 
 
 def test_without_a_file_nothing_is_read_and_no_other_field_has_a_file(browser):
-    assert "Read as" not in page_of(browser.post(f"{NEW}shots/file/"))
+    assert "example found" not in page_of(browser.post(f"{NEW}shots/file/"))
     assert browser.post(f"{NEW}name/file/").status_code == 404
 
 
@@ -208,9 +210,9 @@ def test_a_dropped_file_that_is_none_says_why(browser, name, data):
 
 def test_the_base_with_most_modules_is_chosen_and_another_one_says_so(browser, tmp_path):
     make_base(tmp_path / "other", name="tests/other")
-    assert "3 modules of the library fit it, more than any other" in page_of(browser.get(NEW))
+    assert "3 modules fit it, the most of any base" in page_of(browser.get(NEW))
     page = page_of(browser.post(KEEP, filled(base="tests/other")))
-    assert "You chose it: 0 modules of the library fit it; tests/tiny has most, 3." in page
+    assert "Your choice: 0 modules fit it; tests/tiny has most, 3." in page
     assert "No module in the library fits tests/other yet" in page
 
 

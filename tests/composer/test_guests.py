@@ -75,7 +75,7 @@ def test_what_a_visitor_typed_and_composed_is_the_account_s_after_a_sign_up(clie
     composition.refresh_from_db()
     assert composition.owner.username == "dora"
     assert Draft.objects.get(key="77aa").owner == composition.owner
-    assert "Only this browser sees it" not in page_of(client.get(composition.get_absolute_url()))
+    assert "Only this browser can see it" not in page_of(client.get(composition.get_absolute_url()))
 
 
 def test_it_is_the_account_s_too_after_a_sign_in(client, compose, alice):
@@ -144,7 +144,7 @@ def test_a_guest_reads_the_report_and_downloads_the_adapter(client, done):
     page_of(client.post(KEEP, filled()))
     composition = done(owner=guests_there().get())
     page = page_of(client.get(composition.get_absolute_url()))
-    assert "Only this browser sees it" in page
+    assert "Only this browser can see it" in page
     assert "Only accounts publish modules" in page
     assert client.get(f"{composition.get_absolute_url()}adapter.zip").status_code == 200
     assert client.get(f"/try/compositions/{composition.pk}/").status_code == 200
@@ -192,7 +192,7 @@ def test_a_guest_keeps_few_drafts_and_short_ones(client):
         client.post(KEEP, filled(form_key=f"key{number}"))
     assert Draft.objects.count() == GUEST_DRAFTS_MAX
     said = page_of(client.post(KEEP, filled(sentence="", shots_text="x" * GUEST_DRAFT_CHARACTERS_MAX)))
-    assert "Not kept: This is too long" in said
+    assert "Not saved: This is too long" in said
 
 
 def test_a_guest_s_composition_is_stopped_sooner(alice):

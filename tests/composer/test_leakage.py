@@ -101,14 +101,14 @@ def test_the_reader_of_a_private_link_is_warned_without_its_name(done, capitals,
     composition = done(selection="chosen", modules=["alice/capitals"])
     browser_of(alice).post(f"{composition.get_absolute_url()}share/", {})
     page = client.get(composition.share.get_absolute_url()).content.decode()
-    assert "One of its modules was made from some of these very examples, and it fits them" in page
+    assert "One of its modules was made from some of these examples, and it fits them" in page
 
 
 def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals, alice, browser_of):
     earlier = Composition.objects.get()
     page = browser_of(alice).get(f"{NEW}?again={earlier.pk}").content.decode()
     assert (
-        'Left out, because made from some of these very examples: <a class="mono" href="/alice/capitals">'
+        'Left out, as they were made from some of these examples: <a class="mono" href="/alice/capitals">'
         in collapsed(page)
     )
     rows = {
@@ -121,10 +121,10 @@ def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals
     }
     fragments = browser_of(alice).post("/compositions/drafts/", rows).content.decode()
     assert leakage_text(["alice/capitals"]) in fragments
-    assert "Left out, because" not in fragments
+    assert "Left out, as" not in fragments
     fragments = browser_of(alice).post("/compositions/drafts/", rows | {"selection": "auto"}).content.decode()
     assert "for that alone" not in fragments
-    assert "Left out, because" in fragments
+    assert "Left out, as" in fragments
 
 
 def test_nobody_finds_out_by_guessing_what_another_person_composed_from(capitals, charlie, api_of):
@@ -152,7 +152,7 @@ def test_where_nothing_else_fits_the_refusal_says_so(ask, capitals, modules):
     with pytest.raises(Refusal) as refused:
         ask()
     assert refused.value.code == "no_compatible_module"
-    assert "made from some of these very examples" in refused.value.message
+    assert "made from some of these examples" in refused.value.message
 
 
 def test_it_is_left_out_too_where_its_examples_are_written_in_another_normal_form(ask, publish):

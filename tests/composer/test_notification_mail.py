@@ -165,7 +165,7 @@ def test_the_worker_rings_for_it_when_its_work_ends_and_the_sweep_when_it_did_no
 def test_it_is_wished_and_taken_back_on_the_page(browser_of, alice, ask):
     browser, composition = browser_of(alice), ask()
     address = composition.get_absolute_url()
-    assert "Send a mail to alice@example.org when it is done" in browser.get(address).content.decode()
+    assert "Email alice@example.org when it is done" in browser.get(address).content.decode()
     browser.post(f"{address}mail/", {"mail_when_done": "on"})
     assert "checked" in browser.get(address).content.decode().partition('id="mail-when-done"')[2][:60]
     answer = browser.post(f"{address}mail/", {}, headers={"HX-Request": "true"})

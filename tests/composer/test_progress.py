@@ -94,7 +94,7 @@ def test_a_stage_that_takes_far_longer_than_expected_has_no_moment_left(running,
     current = [one for one in stages_at(running, 10_000) if one.state == "current"]
     assert [(one.is_late, one.left_s) for one in current] == [(True, None)]
     assert stage_step(current[0])["note"] == "longer than estimated"
-    assert left_words(current) == "it takes longer than estimated"
+    assert left_words(current) == "taking longer than estimated"
 
 
 def test_a_step_that_takes_far_longer_than_those_before_has_no_moment_left(running):
@@ -106,15 +106,15 @@ def test_a_step_that_takes_far_longer_than_those_before_has_no_moment_left(runni
 def test_making_it_small_is_a_stage_only_where_it_is_asked_for(running, ask):
     happened(running, (0, *stage("search")), (9, *stage("prune")))
     assert [(one.label, one.state) for one in stages_at(running, 10)][2:4] == [
-        ("Search the weights", "done"), ("Make it small", "current"),
+        ("Search weights", "done"), ("Prune", "current"),
     ]  # fmt: skip
     whole = ask(rank="full")
-    assert "Make it small" not in [one.label for one in stages_at(whole, 0)]
+    assert "Prune" not in [one.label for one in stages_at(whole, 0)]
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.4, "a moment"), (7.4, "about 7 s"), (43, "about 45 s"), (200, "about 3 min"), (5400, "about 1.5 h")],
+    [(0.4, "about 1 s"), (7.4, "about 7 s"), (43, "about 45 s"), (200, "about 3 min"), (5400, "about 1.5 h")],
 )
 def test_an_estimate_is_said_no_more_exactly_than_it_is_known(seconds, words):
     assert time_words(seconds) == words

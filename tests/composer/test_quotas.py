@@ -78,7 +78,7 @@ def test_deleting_a_composition_gives_no_processor_time_back(ask, alice, done):
     composition = done()
     use_cpu(alice, 11, ago=timedelta(minutes=1), composition_id=composition.pk)
     composition.delete()
-    with pytest.raises(Refusal, match="minutes of processor time"):
+    with pytest.raises(Refusal, match="minutes of CPU time"):
         ask()
 
 
@@ -160,11 +160,11 @@ def test_the_form_says_it_beside_a_button_that_asks_staff(browser_of, alice, sta
     browser = browser_of(alice)
     fields = FIELDS | {"base": base.name}
     shown = browser.post("/compositions/drafts/", fields).content.decode()
-    assert "No worker of this site has a graphics card" in shown
+    assert "No worker of this site has a GPU" in shown
     assert 'name="keep" value="ask_worker"' in shown
     for _ in range(2):
         answer = browser.post("/compositions/new/", fields | {"keep": "ask_worker"}, follow=True)
-    assert "Staff see your request for a worker" in answer.content.decode()
+    assert "Request sent to staff. Your form is saved as a draft." in answer.content.decode()
     assert 'value="Fruit"' in answer.content.decode()  # nothing that was typed is lost
     assert WorkerRequest.objects.get().has_cuda
     assert "1 request for a kind of worker" in browser_of(staff).get("/").content.decode()

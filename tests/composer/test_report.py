@@ -120,13 +120,17 @@ CHANCES = [
 @pytest.mark.parametrize(
     ("decision", "advised", "says"),
     [
-        ("train", "lora_on_shots", "it gives a right token a chance of 17 %; the composition 12 %."),
-        ("tune", "tuned", "it gives a right token a chance of 25 %; the composition 12 %."),
-        ("unsure", "tuned", "a chance of 25 %, a LoRA trained on the examples 17 %: held-out examples would"),
+        ("train", "lora_on_shots", "it gives the right token a probability of 17 %; the composition 12 %."),
+        ("tune", "tuned", "it gives the right token a probability of 25 %; the composition 12 %."),
+        (
+            "unsure",
+            "tuned",
+            "a probability of 25 %, a LoRA trained on the examples 17 %: held-out examples would",
+        ),
         (
             "none",
             None,
-            "a chance of 12 %; the best of the others, the composition tuned on the examples, 25 %.",
+            "a probability of 12 %; the best of the others, the composition tuned on the examples, 25 %.",
         ),
     ],
 )
@@ -138,7 +142,7 @@ def test_without_held_out_examples_the_sentence_has_the_figure_that_decided(deci
 def test_an_uncertain_lead_is_held_against_the_uniform_average_where_that_is_the_best():
     rows = [*CHANCES, row("uniform", left_out=3.3) | {"left_out_chance_percent": 21.0}]
     view = verdict_view(judged("unsure", rows, None, "tuned") | {"n_held_out": 0})
-    assert "a chance of 25 %, the uniform average 21 %" in view["sentence"]
+    assert "a probability of 25 %, the uniform average 21 %" in view["sentence"]
 
 
 def test_small_losses_keep_the_figure_that_tells_them_apart():
@@ -197,7 +201,7 @@ def test_every_file_and_the_api_tell_the_quality_and_the_tokens(browser_of, api_
     markdown = fetched(browser_of, alice, composition, "report.md")
     assert WEAK["text"] in markdown
     assert costs in markdown
-    race = fetched(browser_of, alice, composition, "race.csv").removeprefix("\ufeff")
+    race = fetched(browser_of, alice, composition, "comparison.csv").removeprefix("\ufeff")
     assert [line["prompt_tokens"] for line in csv.DictReader(io.StringIO(race))] == ["", "6.0", "60.0"]
     verdict = api_of(alice).get(f"/api/v1/compositions/{composition.pk}/summary").json()["verdict"]
     assert (verdict["quality"]["level"], verdict["quality"]["label"]) == ("weak", "Weak by itself")
@@ -275,7 +279,7 @@ def test_no_gain_says_what_to_try_and_a_good_one_nothing():
     assert any("Hold out some examples" in text for text in tries)
     assert any("5 examples" in text for text in tries)
     hopeless = next_steps(judged("none", MEASURED, WEAK))["tries"]
-    assert hopeless[0].startswith("Look for modules nearer")
+    assert hopeless[0].startswith("Look for modules closer")
     assert not any("Hold out" in text for text in hopeless)
     assert next_steps(judged("use", MEASURED, WEAK | {"level": "good"}))["tries"] == []
 
@@ -293,8 +297,8 @@ def test_left_out_figures_have_their_interval_where_the_report_does():
         ("all", 27, "all 27 that fit"),
         ("screen:40", 12, "all 12 that fit"),
         ("screen:40", 212, "40 chosen for you by measured loss, of 212 tried"),
-        ("chosen", 5, "5 named in the request"),
-        ("chosen+screen:3", 5, "3 chosen for you by measured loss, of 5 named in the request"),
+        ("chosen", 5, "5 chosen by hand"),
+        ("chosen+screen:3", 5, "3 chosen for you by measured loss, of 5 chosen by hand"),
         ("random:20+screen:8", 20, "8 chosen for you by measured loss, of 20 drawn at random"),
         (
             "near:30+screen:8",
@@ -358,7 +362,7 @@ def test_each_module_has_a_bar_for_its_weight_and_a_mark_for_the_loss_without_it
     labels = re.findall(r'aria-label="loss without it ([\d.]+)"', page)
     assert labels == ["4.000", "0.500"]  # what is missed most first; without weight nothing is missed
     assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in collapsed(page)
-    assert "Without 1 of these it would not rise." in page
+    assert "1 of these could be left out without raising it." in page
     assert 'data-label="Loss without it">0.500<' in page
 
 
@@ -405,7 +409,7 @@ def screen_and_paper(page):
 def test_a_print_says_how_many_of_the_answers_it_has(done, page_of):
     composition = changed(done(), n_held_out=500)
     _, paper = screen_and_paper(page_of(composition))
-    assert "All answers that the report keeps (2)" in paper
+    assert "All 2 answers in the report" in paper
     assert "The first 2 of 500 are kept." in paper
 
 
@@ -417,8 +421,8 @@ def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_
     ]
     rows[1] = rows[1] | {"prompt_tokens": 6.0}
     page = collapsed(page_of(changed(composition, baselines=rows)))
-    assert "Every question later: 6 tokens of prompt." in page
-    assert "it would be 60, 54 more, 10.0 times as many" in page
+    assert "Each question takes 6 prompt tokens." in page
+    assert "With the examples in the prompt: 60 (54 more, 10.0 times as many)." in page
 
 
 def test_a_warning_of_the_report_is_on_its_page_once(done, page_of):
@@ -495,7 +499,7 @@ def test_a_csv_keeps_numbers_as_numbers_and_harmless_text_as_it_is(browser_of, a
     assert cell("a = b; c - d, e") == "a = b; c - d, e"
     race = list(
         csv.DictReader(
-            io.StringIO(fetched(browser_of, alice, composition, "race.csv").removeprefix("\ufeff"))
+            io.StringIO(fetched(browser_of, alice, composition, "comparison.csv").removeprefix("\ufeff"))
         )
     )
     assert [line["exact_match_percent"] for line in race] == ["0.0", "50.0"]
@@ -570,9 +574,9 @@ SIZED = {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8}
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"modules": []}, "No module carries weight"),
-        ({"modules": [{"weight": 0.0}, {"weight": 0.0}]}, "No module carries weight"),
-        ({"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.0]}}, "No module carries weight"),
+        ({"modules": []}, "No module has a weight"),
+        ({"modules": [{"weight": 0.0}, {"weight": 0.0}]}, "No module has a weight"),
+        ({"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.0]}}, "No module has a weight"),
         ({"modules": [{"weight": 0.5}], "is_zero": True}, "What the modules add is zero"),
     ],
 )
@@ -607,8 +611,8 @@ def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser
         "Credit for the modules in the adapter: bob (2 modules)." in text
     )  # with the copy, not the pruned one
     for told in (page, text):
-        assert "That holds after the weights of the other modules were fitted again." in told
-        assert "before the others were fitted again, nats per token" in told
+        assert "Each change is for this module alone, before refitting." in told
+        assert "before refitting, nats per token" in told
     csv_text = fetched(browser_of, alice, small, "modules.csv").removeprefix("\ufeff")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text))}
     assert {name: row["role"] for name, row in rows.items()} == {

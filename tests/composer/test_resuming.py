@@ -195,7 +195,7 @@ def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, mon
     assert composition.status == Status.DONE, composition.error_message
     rows = {row["key"]: row for row in composition.report["baselines"]}
     assert rows["zero_shot"]["few_shot_loss_nats"] is not None
-    assert rows["lorahub"]["detail"] == "not measured: the time was up"
+    assert rows["lorahub"]["detail"] == "not measured: out of time"
     assert composition.report["verdict"]["decision"] == "unmeasured"
     assert "The time was up before" in composition.report["verdict"]["text"]
     assert {*RESULT_FILES} <= set(composition.files.values_list("path", flat=True))

@@ -206,7 +206,7 @@ def test_one_owner_s_queue_is_bounded_and_has_room_again_when_one_ends(ask, alic
     settings.HUB_COMPOSITIONS_UNFINISHED_MAX = 2
     waiting = [ask() for _ in range(2)]
     refusal = refusal_of(ask)
-    assert (refusal.status, "As soon as one of them has ended" in refusal.message) == (429, True)
+    assert (refusal.status, "Cancel one, or wait for one to end" in refusal.message) == (429, True)
     assert ask(owner=charlie)
     composition_cancel(owner=alice, composition_id=waiting[0].pk)
     assert ask()

@@ -15,7 +15,7 @@ from tests.composer.fake_jobs import small_report
 from tests.factories import make_module
 
 pytestmark = pytest.mark.usefixtures("wakes")
-FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")
+FILES = ("report.json", "report.md", "comparison.csv", "modules.csv", "predictions.csv")
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_the_api_makes_tells_renews_and_withdraws_the_same_link(client, api_of, 
     told = client.get(link["api_url"]).json()
     assert (told["name"], told["report"]["predictions"]) == (composition.name, [])
     assert client.get(f"{link['api_url']}/adapter").status_code == 200
-    assert client.get(f"{link['api_url']}/files/race.csv")["X-Robots-Tag"] == "noindex, nofollow"
+    assert client.get(f"{link['api_url']}/files/comparison.csv")["X-Robots-Tag"] == "noindex, nofollow"
     for method in ("get", "post", "delete"):
         assert getattr(api_of(charlie), method)(share).status_code == 404
     assert api_of(alice, scope="read").post(share).status_code == 403

@@ -202,10 +202,10 @@ def test_columns_without_known_names_are_chosen_on_the_form_without_a_script(bro
 def test_a_header_is_offered_to_be_dropped_and_a_button_drops_it(browser):
     sheet = "review\tlabel\n" + "".join(f"{pair.input}\t{pair.output}\n" for pair in TWO)
     shown = browser.post(NEW, form(keep="form", shots_text=sheet), follow=True)
-    assert "Leave the first row out" in shown.content.decode()
+    assert "Skip the first row" in shown.content.decode()
     shown = browser.post(NEW, form(keep="shots_header", shots_text=sheet), follow=True)
     assert list(shown.context["preview"].texts["shots"].reading.examples) == TWO
-    assert "Leave the first row out" not in shown.content.decode()
+    assert "Skip the first row" not in shown.content.decode()
 
 
 def test_more_rows_than_can_be_used_are_said(browser):

@@ -184,7 +184,7 @@ def test_a_client_prints_each_note_on_a_line_of_its_own(site, alice, machine_of,
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     begins = (
         "Not part of a module, so left out",
-        'Read the licence "Apache 2.0"',
+        'Read the license "Apache 2.0"',
         "README.md names some/other",
     )
     assert all(any(line.startswith(words) for line in lines) for words in begins), lines

@@ -118,7 +118,7 @@ def test_its_owner_reads_the_history_without_names_of_staff_or_reporters(
     thing_decide(staff=staff, thing=Thing(module), decision="dismiss")
     thing_decide(staff=staff, thing=Thing(module), decision="quarantine", reason=WHY)
     page = browser_of(bob).get("/bob/french/history").content.decode()
-    assert "put it in quarantine" in page
+    assert "quarantined the module" in page
     assert WHY in page
     assert "stella" not in page
     assert "charlie" not in page

@@ -82,7 +82,7 @@ def test_strengths_are_shares_of_the_squared_norm_by_layer_name(client, french, 
     assert rows["norm"] == [f"{total**0.5:.3g}", "not measured"]
     assert {name: values[0] for name, values in rows.items() if name != "norm"} == expected
     assert all(values[1] == "not measured" for values in rows.values())
-    assert "Where they are strong" in client.get("/modules/compare/", ids).content.decode()
+    assert "Weight strength by layer" in client.get("/modules/compare/", ids).content.decode()
 
 
 def test_losses_stand_side_by_side_where_two_were_measured_on_the_same_examples(client, french, wider):

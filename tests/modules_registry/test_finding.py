@@ -493,7 +493,7 @@ def test_pages_of_best_matches_hold_every_match_once(library):
 
 @pytest.mark.parametrize("cursor", ["x", "e30", "W10", "WyJuZXh0IiwicmVjZW50IiwieCIsMV0", "a" * 500])
 def test_a_cursor_of_nothing_is_refused(library, cursor):
-    with pytest.raises(Refusal, match="no cursor of this list"):
+    with pytest.raises(Refusal, match="cursor is not of this list"):
         find_modules(ModuleFilters(), size=2, cursor=cursor)
 
 
@@ -507,7 +507,7 @@ def test_the_page_names_the_nearest_and_offers_examples_where_nothing_matches(li
     markup = client.get("/modules/?q=spanish&licence=mit").content.decode()
     assert "No module matches" in markup
     assert "/find/?text=spanish" in markup
-    assert "Nearest to what you asked for" in markup
+    assert "Closest matches" in markup
     assert "alice/</span>spanish" in markup
 
 

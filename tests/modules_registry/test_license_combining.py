@@ -95,5 +95,5 @@ def test_every_licence_on_offer_has_a_place():
 )
 def test_licences_that_keep_their_terms_go_with_permissive_ones_alone(licence):
     assert combined("mit", licence).licence == licence
-    with pytest.raises(LicenseConflict, match="no licence suits both"):
+    with pytest.raises(LicenseConflict, match="no license suits both"):
         combined(licence, "gpl-3.0")

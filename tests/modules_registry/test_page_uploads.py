@@ -233,7 +233,7 @@ def test_everybody_sees_how_much_was_left_out_and_its_owner_sees_the_names(clien
         assert all(
             words in " ".join(page.split()) for words in ("2 programs", "1 pickle", "1 with other weights")
         )
-        assert ("debug.log" in page, "Only you see their names" in page) == (sees_names, sees_names)
+        assert ("debug.log" in page, "Only you can see their names" in page) == (sees_names, sees_names)
 
 
 def test_a_new_version_is_sent_by_the_script_too(client, french):

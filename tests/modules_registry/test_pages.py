@@ -43,7 +43,7 @@ def test_an_upload_leads_to_the_module_s_page(alice, browser_of, base):
     page = text(client.get("/alice/french"))
     for part in ("Into French", "composable", "<h3>My card</h3>", "a-b", "adapter_model.safetensors"):
         assert part in page
-    assert "alice/french is published." in page
+    assert "alice/french published." in page
 
 
 def test_a_base_of_the_library_is_chosen_where_the_config_names_a_folder(alice, browser_of, base):
@@ -67,7 +67,7 @@ def test_a_visitor_signs_in_before_uploading(client, db):
     [
         ({"name": ""}, "name", "This field is required."),
         ({"sentence": ""}, "sentence", "Say in one sentence"),
-        ({"licence": ""}, "licence", "Choose the licence"),
+        ({"licence": ""}, "licence", "Choose a license"),
         ({"weights_file": ""}, "weights_file", "Choose the adapter_model.safetensors"),
         ({"config_file": SimpleUploadedFile("adapter_config.json", b"")}, "config_file", "is empty"),
         ({"config_file": SimpleUploadedFile("adapter_config.json", b"[]")}, "config_file", ""),
@@ -244,7 +244,7 @@ def test_a_new_version_is_uploaded_with_what_changed(alice, french, browser_of):
 
 def test_uploading_the_same_files_says_so(alice, french, browser_of):
     response = browser_of(alice).post("/alice/french/upload", adapter_files(), follow=True)
-    assert "files of version 1 already" in text(response)
+    assert "These are already the files of version 1" in text(response)
     assert french.versions.count() == 1
 
 
@@ -412,7 +412,7 @@ def test_pages_describe_themselves_to_other_programs(alice, base, client, settin
     make_module(alice, sentence='Says "oui" & <b>.')
     told = meta(text(client.get("/alice/french")))
     assert told["og:title"] == "alice/french"
-    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, licence: MIT')
+    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, license: MIT')
     assert told["og:image"] == f"{settings.PUBLIC_ADDRESS}/alice/french/picture.png"
     descriptions = {
         address: meta(text(client.get(address)))["og:description"]

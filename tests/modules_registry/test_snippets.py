@@ -65,7 +65,7 @@ def test_every_way_to_use_a_module_is_whole_and_parses(french):
 def test_what_is_private_carries_the_token_line_in_shell_and_notebook(french):
     french.private = True
     made = {snippet.label: snippet.code for snippet in snippets_for_module(french, french.current, SITE)}
-    assert "export HF_TOKEN=lh_…" in made["Shell: let Hugging Face's libraries look here"]
+    assert "export HF_TOKEN=lh_…" in made["Shell: use this site as the Hub"]
     assert 'os.environ["HF_TOKEN"] = "lh_…"' in made["Notebook"]
     assert '-H "Authorization: Bearer lh_…"' in made["Shell: download the files"]
 

@@ -205,7 +205,7 @@ def codes_of(name="french"):
 def test_a_licence_that_contradicts_the_card_is_said_by_every_way_in(alice, browser_of, client, api_of):
     """Page and API, an upload, a new version and a change; and it goes with its cause."""
     card = "---\nlicense: MIT License\n---\n# Mine\n"
-    sentence = "README.md names mit as the licence, but the module is under apache-2.0."
+    sentence = "README.md names mit as the license, but the module is under apache-2.0."
 
     api = api_of(alice)
 

@@ -56,7 +56,7 @@ def test_what_a_deletion_means_is_said_first_and_it_needs_name_and_password(
     done()  # Alice's, from Bob's modules
     page = browser_of(bob).get("/settings/delete/").content.decode()
     assert "3 modules" in page
-    assert "3 of your modules went into work of others" in page
+    assert "3 of your modules are part of other people's work" in page
     for wrong in ({"name": "bob", "password": "wrong"}, {"name": "alice", "password": PASSWORD}):
         assert "Nothing was deleted" in browser_of(bob).post("/settings/delete/", wrong).content.decode()
     browser = browser_of(bob)
@@ -115,7 +115,7 @@ def test_sessions_are_listed_and_ended(alice, api_of):
     browsers.append(Client(headers={"User-Agent": "Safari"}))
     browsers[2].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     answer = browsers[2].post(f"/settings/sessions/{numbers['Chromium']}/end/", follow=True)
-    assert "The session has ended." in answer.content.decode()
+    assert "Session ended." in answer.content.decode()
     assert [browser.get("/settings/").status_code for browser in browsers] == [200, 302, 200]
     browsers[1].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     browsers[2].logout()

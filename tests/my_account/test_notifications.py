@@ -139,7 +139,7 @@ def test_who_reported_and_whose_it_is_are_told_what_staff_decided(modules, bob, 
 def test_an_invitation_is_told(alice, bob):
     lab = organization_create(founder=alice, name="lab")
     member_invite(actor=alice, namespace=lab, who="bob", role="read")
-    assert told(bob) == ["alice invites you to the organisation lab."]
+    assert told(bob) == ["alice invites you to the organization lab."]
 
 
 def test_the_same_is_not_told_again(alice):

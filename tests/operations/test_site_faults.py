@@ -118,7 +118,7 @@ def test_a_page_says_it_in_words_without_asking_the_database(client, monkeypatch
     monkeypatch.setattr("modules_registry.selectors.module_find", breaking(error))
     answer = client.get("/alice/french")
     assert answer.status_code == status
-    assert "This is not possible just now" in answer.content.decode()
+    assert "Temporarily unavailable" in answer.content.decode()
 
 
 def files_of(user):

@@ -38,9 +38,9 @@ def published(finished, alice):  # noqa: F811
 
 def test_an_empty_site_says_what_will_be_there(client, db):
     page = home(client)
-    assert "Modules that people publish are shown here." in page
+    assert "Published modules are listed here." in page
     assert "Compositions that helped" not in page
-    assert "Lately" not in page
+    assert "Recent activity" not in page
 
 
 def test_modules_that_are_used_stand_first_and_uploads_alone_are_no_news(client, modules, alice):  # noqa: F811
@@ -54,7 +54,7 @@ def test_modules_that_are_used_stand_first_and_uploads_alone_are_no_news(client,
 
 def test_one_s_own_like_is_no_news(client, modules, bob):  # noqa: F811
     module_like(user=bob, module=modules[1])
-    assert "likes" not in home(client).partition("Lately")[2]
+    assert "likes" not in home(client).partition("Recent activity")[2]
 
 
 def test_a_published_composition_is_told_with_its_figures(client, published):

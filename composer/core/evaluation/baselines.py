@@ -447,7 +447,7 @@ def mean_prompt_tokens(
 
 def unmeasured(key: str) -> BaselineResult:
     """Return the row of a baseline for which no time was left."""
-    return BaselineResult(*about(key, "not measured: the time was up"), None, None)
+    return BaselineResult(*about(key, "not measured: out of time"), None, None)
 
 
 def about(key: str, detail: str = "") -> tuple[str, str, str]:
@@ -465,9 +465,9 @@ def trained_detail(made: Trained, plan: TrainingPlan) -> str:
     detail = f"rank {made.lora.rank}, {count_noun(made.steps, 'step')} at {made.rate:g}"
     if plan.steps:
         tried = words_of_steps(plan.steps, made.rates_tried)
-        detail += f"; on left-out examples {made.chosen_step} of at most {tried} were best"
+        detail += f"; {made.chosen_step} of at most {tried} did best on left-out examples"
     if made.rates_tried and len(made.rates_tried) < len(plan.rates):
-        detail += "; one learning rate, as its steps took all the work"
+        detail += "; only one learning rate tried, for lack of budget"
     return f"{detail}; {plan.why}" if plan.why else detail
 
 
@@ -714,12 +714,12 @@ def in_context_note(shown: float, alone: float, chance: float, chance_alone: flo
         is_worse = shown >= alone and chance <= chance_alone
         return f"examples in the prompt do not help this base here: {raised}" if is_worse else ""
     if shown >= alone:
-        return f"this base never learnt to use examples: {raised}"
+        return f"this base does not learn from examples in the prompt: {raised}"
     if shown <= LOST_NATS:
         return ""
     return (
-        f"this base never learnt to use examples: even with them its loss on yours is {shown:.2f} nats per "
-        f"token, which gives a right one a chance of {100 * math.exp(-shown):.1f} %"
+        "this base does not learn from examples in the prompt: even with them its loss on yours is "
+        f"{shown:.2f} nats per token"
     )
 
 

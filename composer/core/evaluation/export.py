@@ -222,7 +222,7 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}`{made_of}.
 
 {text}
 
-{parents_text(parents)}{copies_text(parents)}## Licence
+{parents_text(parents)}{copies_text(parents)}## License
 
 {licence.text}
 

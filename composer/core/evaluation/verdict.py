@@ -329,7 +329,7 @@ LEAST_LEAD = 0.01
 
 
 def is_ahead_left_out(ours: LeftOutLosses, others: LeftOutLosses) -> bool:
-    """Return whether left-out examples favour `ours` over `others`, as surely as so few examples can.
+    """Return whether left-out examples favor `ours` over `others`, as surely as so few examples can.
 
     Both hold the same n examples in the same order, n at least 2. The mean lead in probability must be at
     least LEAST_LEAD. Then the loss must be below WORTH_LEFT_OUT of the other one if the lead is sure, else
@@ -361,7 +361,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
     least, most = (100 * bound for bound in mean_interval(leads, 0.975))
     figures = (
         f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
-        f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
+        f"there the composition gives the right token a probability of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
         + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in baselines)
         + f"; its lead over {BASELINE_NAMES[best]} is "

@@ -206,7 +206,7 @@ class FrozenBaseModel(PromptReader):
         missing = sorted(found["missing_keys"]) + [str(key) for key in found["mismatched_keys"]]
         if missing:
             raise BaseModelError(  # else transformers fills it with random numbers
-                f"The base model {name} lacks {missing[0]}, or has it in another size."
+                f"The base model {name} lacks {missing[0]}, or has it in a different size."
             )
         if tokenizer.eos_token_id is None:
             raise BaseModelError(
@@ -661,7 +661,7 @@ def find_device(name: str) -> torch.device:
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
-        raise InvalidJobError("This machine has no graphics card that torch can use. Choose auto or cpu.")
+        raise InvalidJobError("This machine has no GPU that torch can use. Choose auto or cpu.")
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 

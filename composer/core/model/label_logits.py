@@ -103,7 +103,7 @@ def label_tokens(batch: TokenBatch, examples: Tensor) -> Tensor:
 
     Args:
         batch: n examples.
-        examples: (T,) the example of each label token; those of one example are neighbours.
+        examples: (T,) the example of each label token; those of one example are neighbors.
     """
     order = list(dict.fromkeys(examples.tolist()))
     labels = batch.labels.cpu()[order]

@@ -64,7 +64,7 @@ class PromptReader:
     def _chat_prompt(self, text: str) -> str:
         if not self.tokenizer.chat_template:
             raise BaseModelError(
-                "This base model has no chat template. Write a template of your own, such as {input}."
+                "This base model has no chat template. Write your own template, such as {input}."
             )
         return self.chat([("user", text)])
 

@@ -105,7 +105,7 @@ def rows_of(inputs: Mapping[str, Tensor], labels: Tensor) -> Rows:
 
 
 def runs_of(lengths: Sequence[tuple[int, int]]) -> Iterator[Run]:
-    """Yield one run for each group of neighbours with equal (source, target) lengths."""
+    """Yield one run for each group of neighbors with equal (source, target) lengths."""
     source = target = 0
     for (source_length, target_length), equal in groupby(lengths):
         count = len(list(equal))

@@ -131,7 +131,7 @@ def require_optimizer(name: str) -> None:
         InvalidJobError: there is no such optimizer.
     """
     if name not in ng.optimizers.registry:
-        raise InvalidJobError(f"nevergrad knows no optimiser {name!r}.")
+        raise InvalidJobError(f"nevergrad knows no optimizer {name!r}.")
 
 
 def population(searcher: Any) -> int:

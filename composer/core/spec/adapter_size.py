@@ -36,7 +36,7 @@ def size_text(report: Mapping[str, Any]) -> str:
 def unchanged_text(report: Mapping[str, Any]) -> str:
     """Return the sentence on an adapter that changes nothing; the empty text for any other."""
     if not modules_with_weight(report):
-        return "No module carries weight: the adapter answers as the base model does."
+        return "No module has a weight: the adapter answers as the base model does."
     if report.get("is_zero"):
         return "What the modules add is zero: the adapter answers as the base model does."
     return ""

@@ -68,7 +68,7 @@ LORAHUB_PENALTY = 0.05  # nats per unit of mean|w|, as in LoraHub's code; the pa
 METHODS = (
     Choice(
         "auto",
-        "What measured best here: an exact sum, its weights found by Gauss-Newton and freed by layer.",
+        "Measured best: an exact sum; weights by Gauss-Newton, then one per layer.",
         "benchmarks/results/compose_quality.md",
     ),
     Choice(
@@ -88,7 +88,7 @@ METHODS = (
     ),
     Choice(
         "cat-layers",
-        "As exact, with weights of its own for every layer: more to learn, and more to learn by heart.",
+        "As exact, with a weight for each module in every layer: more flexible, and overfits more easily.",
         "Prabhakar et al., LoRA Soups, arXiv:2410.13025, without the softmax",
     ),
     Choice(
@@ -98,7 +98,7 @@ METHODS = (
     ),
     Choice(
         "ties_svd",
-        "TIES on whole updates: each keeps its largest fifth, signs are elected; then cut to the rank.",
+        "TIES on whole updates: keep each one's largest fifth, resolve signs by vote, cut to the rank.",
         "Yadav et al., TIES-Merging, arXiv:2306.01708, on updates as in peft",
     ),
     Choice(
@@ -113,7 +113,7 @@ METHODS = (
     ),
     Choice(
         "ties",
-        "Each module keeps its largest fifth, signs are elected factor by factor; then as linear.",
+        "Keep each module's largest fifth, resolve signs by vote factor by factor; then as linear.",
         "Yadav et al., TIES-Merging, arXiv:2306.01708, factor by factor as in peft",
     ),
     Choice(
@@ -123,7 +123,7 @@ METHODS = (
     ),
     Choice(
         "dare_ties",
-        "Half of the values dropped at random, signs elected; then as linear.",
+        "Half of the values dropped at random, signs resolved by vote; then as linear.",
         "Yu et al., DARE, arXiv:2311.03099, factor by factor as in peft",
     ),
 )
@@ -131,7 +131,7 @@ METHODS = (
 SEARCHES = (
     Choice(
         "auto",
-        "What measured best for the method: Gauss-Newton, one gradient fit, or NGOpt.",
+        "Measured best for the method: Gauss-Newton, one gradient fit, or NGOpt.",
         "benchmarks/results/compose_quality.md",
     ),
     Choice(
@@ -152,7 +152,7 @@ SEARCHES = (
     ),
     Choice(
         "adam-positive",
-        "As adam, with no weight below zero: modules are added, none is taken away.",
+        "As adam, with no weight below zero: no module is subtracted.",
         "Kingma and Ba, arXiv:1412.6980, projected",
     ),
     Choice(
@@ -180,7 +180,7 @@ NEVERGRAD = "nevergrad:"  # prefix of a search that names one of nevergrad's own
 NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)  # of one of them; only nevergrad knows it exists
 ANY_OF_NEVERGRAD = Choice(
     f"{NEVERGRAD}NAME",
-    "Any optimiser that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
+    "Any optimizer that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
     "nevergrad.optimizers.registry",
 )
 OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
@@ -225,8 +225,8 @@ SELECTORS = (
     ),
     Choice(
         "near:K",
-        "The K modules whose text is nearest to the task's, and, after screen:K, whose change is nearest to "
-        "the best module's.",
+        "The K modules whose text is most similar to the task's; after screen:K, whose update is most "
+        "similar to the best module's.",
         "iLoraComp, Findings of EMNLP 2024, 326; ranks joined as in Cormack et al., SIGIR 2009",
     ),
 )
@@ -239,22 +239,21 @@ OBJECTIVES = (
     ),
     Choice(
         "exact_match",
-        "The share of the examples that is answered wrong; the loss decides between equals. "
-        "For searches without a gradient.",
+        "The error rate on the examples, ties decided by the loss. For searches without a gradient.",
         "strict exact match of greedy answers",
     ),
 )
 
 PRECISIONS = (
-    Choice("auto", "bf16 where it was measured to be faster and the base is large, else fp32.", "measured"),
+    Choice("auto", "bf16 where the base is large and bf16 measured faster, else fp32.", "measured"),
     Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),
     Choice("bf16", "Matrix products in 16-bit brain floating point; the rest in fp32.", "arXiv:1905.12322"),
 )
 
 DEVICES = (
-    Choice("auto", "The graphics card if there is one, else the processor.", "torch.cuda.is_available"),
-    Choice("cpu", "The processor.", "torch"),
-    Choice("cuda", "The graphics card.", "torch"),
+    Choice("auto", "The GPU if there is one, else the CPU.", "torch.cuda.is_available"),
+    Choice("cpu", "The CPU.", "torch"),
+    Choice("cuda", "The GPU.", "torch"),
 )
 
 USUAL_BASELINES = (
@@ -320,15 +319,15 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
-    Choice("quick", "A first look: half of the search.", "composer.core.spec.choices.level_budget"),
+    Choice("quick", "A first look: 200 candidates.", "composer.core.spec.choices.level_budget"),
     Choice(
         "balanced",
-        "What measured best, against the usual baselines.",
+        "The default: 400 candidates.",
         "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "thorough",
-        "Two and a half times the search, and two more baselines: random modules and LoraHub as published.",
+        "1,000 candidates, and two more baselines: random modules and LoraHub.",
         "arXiv:2602.12323; Huang et al., arXiv:2307.13269",
     ),
 )

@@ -139,7 +139,7 @@ class BaseChangedError(ComposeError, RuntimeError):
     code = "base_changed"
 
     def __init__(self) -> None:
-        super().__init__("The base model in memory was changed, so it was thrown away.")
+        super().__init__("The base model in memory was changed, so it was discarded.")
 
 
 class NonFiniteLossError(ComposeError, ArithmeticError):
@@ -171,7 +171,7 @@ class SearchBrokeError(ComposeError, RuntimeError):
     def __init__(self, optimizer: str, error: Exception) -> None:
         self.optimizer = optimizer
         error_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        super().__init__(f"The optimiser {optimizer} failed by itself ({error_line}). Choose another search.")
+        super().__init__(f"The optimizer {optimizer} failed by itself ({error_line}). Choose another search.")
 
 
 class SourceError(ComposeError, ValueError):

@@ -35,7 +35,7 @@ class ModuleSource:
         sha256: of adapter_model.safetensors, in hexadecimal; empty if the caller does not know it.
         text: the module's README.md, at most TEXT_LIMIT characters, for the similarity by text.
         template: of the prompts that the module was trained with; None if unknown.
-        licence: the Hub's identifier of the module's licence; empty if it states none.
+        licence: the Hub's identifier of the module's license; empty if it states none.
     """
 
     name: str

@@ -30,10 +30,10 @@ class Stage:
 
 
 LOAD = Stage("load", "Load", "Loading {base} and {modules}")
-SCREEN = Stage("screen", "Try each module", "Trying {modules} one by one")
-SEARCH = Stage("search", "Search the weights", "Searching the weights of {modules}")
-PRUNE = Stage("prune", "Make it small", "Removing modules, layers and rank that are not needed")
-EXPORT = Stage("export", "Write the adapter", "Writing the adapter and loading it again")
+SCREEN = Stage("screen", "Screen modules", "Trying {modules} one by one")
+SEARCH = Stage("search", "Search weights", "Searching the weights of {modules}")
+PRUNE = Stage("prune", "Prune", "Removing modules, layers and rank that are not needed")
+EXPORT = Stage("export", "Write adapter", "Writing the adapter and loading it again")
 EVALUATE = Stage("evaluate", "Compare", "Comparing {examples}")
 
 STAGES = (LOAD, SCREEN, SEARCH, PRUNE, EXPORT, EVALUATE)  # in the order they run; PRUNE if it is asked for

@@ -1,6 +1,6 @@
-"""Under which licence a module may be published that was made from others: the strictest of theirs.
+"""Under which license a module may be published that was made from others: the strictest of theirs.
 
-Each licence names those under which a work that contains it may be handed on; what all parents allow is
+Each license names those under which a work that contains it may be handed on; what all parents allow is
 possible, and the least strict of that is chosen. The tables are ours and err on the side of no; they are
 explained in docs/decisions/0012-the-strictest-licence.md.
 """
@@ -44,7 +44,7 @@ NON_COMMERCIAL = (
 )
 NO_DERIVATIVES = ("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0")
 STRICTNESS = (*PERMISSIVE, *ATTRIBUTION, *SHARE_ALIKE, *NON_COMMERCIAL)
-# Which other licences one itself says its works may go over to.
+# Which other licenses one itself says its works may go over to.
 GOES_OVER_TO = {
     "mpl-2.0": ("lgpl-2.1", "lgpl-3.0", "gpl-2.0", "gpl-3.0", "agpl-3.0"),  # MPL 2.0, 1.12 and 3.3
     "lgpl-2.1": ("gpl-2.0", "gpl-3.0"),  # LGPL 2.1, 3: GPL 2.0 or any later one
@@ -60,21 +60,21 @@ GOES_OVER_TO = {
 
 
 def allows_commercial_use(licence: str) -> bool:
-    """Whether a licence is known to allow it. Of one whose terms nobody here can read: False."""
+    """Whether a license is known to allow it. Of one whose terms nobody here can read: False."""
     return (licence in STRICTNESS and licence not in NON_COMMERCIAL) or licence == "cc-by-nd-4.0"
 
 
 def allows_derivatives(licence: str) -> bool:
-    """Whether a licence is known to allow publishing what is made from a work under it."""
+    """Whether a license is known to allow publishing what is made from a work under it."""
     return licence in STRICTNESS
 
 
 class LicenseConflict(Exception):
-    """No licence suits what is made from these parents.
+    """No license suits what is made from these parents.
 
     Attributes:
         code: licence_forbids_derivatives or licences_exclude_each_other.
-        reason: a sentence that names the parents and their licences.
+        reason: a sentence that names the parents and their licenses.
         way_out: what to do.
     """
 
@@ -85,7 +85,7 @@ class LicenseConflict(Exception):
 
 @dataclass(frozen=True)
 class CombinedLicense:
-    """The licence of a work made from several, and the parents whose terms nobody here can read."""
+    """The license of a work made from several, and the parents whose terms nobody here can read."""
 
     licence: str
     unread: tuple[str, ...] = ()  # names; publishing needs the owner's word that their terms allow it
@@ -93,12 +93,12 @@ class CombinedLicense:
 
 
 def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
-    """The strictest of the parents' licences, by parent's name.
+    """The strictest of the parents' licenses, by parent's name.
 
     With a parent whose terms are unknown it is “other”, and what the known ones demand still holds.
 
     Raises:
-        LicenseConflict: a licence forbids derivatives, or two exclude each other.
+        LicenseConflict: a license forbids derivatives, or two exclude each other.
     """
     require_derivatives(licences)
     known = {name: licence for name, licence in licences.items() if licence in STRICTNESS}
@@ -112,7 +112,7 @@ def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
 
 
 def allowed_by(licence: str) -> Iterable[str]:
-    """The licences under which a work may be published that contains one under this licence."""
+    """The licenses under which a work may be published that contains one under this license."""
     if licence in (*PERMISSIVE, *ATTRIBUTION):
         return STRICTNESS[STRICTNESS.index(licence) :]
     return (licence, *GOES_OVER_TO.get(licence, ()))
@@ -129,7 +129,7 @@ def require_derivatives(licences: Mapping[str, str]) -> None:
 
 
 def exclusion_of(licences: Mapping[str, str]) -> LicenseConflict:
-    """Names two parents that no licence suits together."""
+    """Names two parents that no license suits together."""
     pairs = (
         (one, other)
         for one in licences
@@ -140,6 +140,6 @@ def exclusion_of(licences: Mapping[str, str]) -> LicenseConflict:
     return LicenseConflict(
         "licences_exclude_each_other",
         f"{one} is under {license_label(licences[one])} and {other} under {license_label(licences[other])}. "
-        "Each asks that what is made from it keeps its own terms, so no licence suits both.",
+        "Each asks that what is made from it keeps its own terms, so no license suits both.",
         "Compose again without one of them.",
     )

@@ -1,4 +1,4 @@
-"""The licences a module can be published under: the Hub's identifiers, with the names people know.
+"""The licenses a module can be published under: the Hub's identifiers, with the names people know.
 
 Source of the identifiers: huggingface.co/docs/hub/repositories-licenses. What they allow: combining.py.
 """
@@ -84,7 +84,7 @@ LICENSES = {
     "fair-noncommercial-research-license": "FAIR Noncommercial Research",
     "h-research": "H Research",
     "intel-research": "Intel Research",
-    "other": "Another licence (say which in the card)",
+    "other": "Another license (say which in the card)",
     "unknown": "Unknown",
 }
 

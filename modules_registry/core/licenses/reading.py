@@ -1,7 +1,7 @@
-"""The licence that a card names, whatever way its author wrote it: the one reader, for every way in.
+"""The license that a card names, whatever way its author wrote it: the one reader, for every way in.
 
 The Hub's identifier counts. A name that can mean one identifier alone (“Apache 2.0”, “MIT License”, “GPLv3”,
-the address of a Creative Commons licence) becomes it. Of several the strictest is taken, where one is.
+the address of a Creative Commons license) becomes it. Of several the strictest is taken, where one is.
 """
 
 import re
@@ -24,7 +24,7 @@ from modules_registry.core.strict_json import quote_value
 
 KEYS = ("license", "licence", "licenses", "licences")
 NAMES_MAX = 8
-NAME_LENGTH_MAX = 120  # the longest full title of a licence has about 70
+NAME_LENGTH_MAX = 120  # the longest full title of a license has about 70
 READ = "card_license"  # the code of what is said of reading it
 DIFFERS = "card_license_differs"
 
@@ -72,14 +72,14 @@ NAME_IT = "Name the one that counts by the Hub's identifier, and others in the c
 
 @dataclass(frozen=True)
 class ReadLicense:
-    """What a card says of its licence."""
+    """What a card says of its license."""
 
     licence: str  # the Hub's identifier; empty: the card names none
     repairs: tuple[Repair, ...] = ()
 
 
 def read_license(front_matter: Mapping[str, Any]) -> ReadLicense:
-    """The licence that the head of a card names, and what is to be said of how it was read."""
+    """The license that the head of a card names, and what is to be said of how it was read."""
     named = next((front_matter[key] for key in KEYS if front_matter.get(key)), None)
     names = names_in(named)
     if not named:
@@ -106,7 +106,7 @@ def said(licence: str, named: object, how: str) -> ReadLicense:
     written = (
         ", ".join(quote_value(name) for name in named) if isinstance(named, list) else quote_value(named)
     )
-    return ReadLicense(licence, (Repair(READ, f"Read the licence {written} in {CARD_FILE} {how}"),))
+    return ReadLicense(licence, (Repair(READ, f"Read the license {written} in {CARD_FILE} {how}"),))
 
 
 def names_in(named: object) -> list[str]:
@@ -135,7 +135,7 @@ def strictest(licences: Sequence[str]) -> str:
 
 
 def identifier_of(name: str) -> str:
-    """The Hub's identifier of a licence by any of its usual names; empty if the name means none, or two."""
+    """The Hub's identifier of a license by any of its usual names; empty if the name means none, or two."""
     text = name.strip().lower()
     if len(text) > NAME_LENGTH_MAX:
         return ""
@@ -178,7 +178,7 @@ BY_KEY = {
 
 
 def license_difference(front_matter: Mapping[str, Any], licence: str) -> tuple[Repair, ...]:
-    """Say that the module is under another licence than its card names.
+    """Say that the module is under another license than its card names.
 
     Args:
         licence: the module's; empty if none was given.
@@ -187,6 +187,6 @@ def license_difference(front_matter: Mapping[str, Any], licence: str) -> tuple[R
     if not licence or not read or read == licence:
         return ()
     sentence = (
-        f"{CARD_FILE} names {read} as the licence, but the module is under {licence}. Correct the wrong one."
+        f"{CARD_FILE} names {read} as the license, but the module is under {licence}. Correct the wrong one."
     )
     return (Repair(DIFFERS, sentence),)

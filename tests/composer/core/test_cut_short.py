@@ -36,7 +36,7 @@ def test_a_baseline_is_in_a_report_before_it_is_told(tmp_path, held_out):
     assert rows["composed"]["few_shot_loss_nats"] is not None
     assert rows["uniform"]["few_shot_loss_nats"] is not None
     for key in ("in_context", "lora_on_shots", "tuned"):
-        assert rows[key]["detail"] == "not measured: the time was up"
+        assert rows[key]["detail"] == "not measured: out of time"
         assert rows[key]["held_out_exact_match_percent"] is None
     assert report["verdict"]["decision"] == "unmeasured"
     assert report["verdict"]["advised"] is None
@@ -46,7 +46,7 @@ def test_a_baseline_is_in_a_report_before_it_is_told(tmp_path, held_out):
 def test_only_what_could_be_advised_is_waited_for(tmp_path):
     report = report_when(make_job(tmp_path, budget=30, baselines="thorough"), "random_loras")
     assert report["verdict"]["decision"] != "unmeasured"
-    whole = {row["key"] for row in report["baselines"] if row["detail"] != "not measured: the time was up"}
+    whole = {row["key"] for row in report["baselines"] if row["detail"] != "not measured: out of time"}
     assert {"zero_shot", "best_single", "in_context", "lora_on_shots"} <= whole
     assert "random_loras" in whole
     assert "lorahub" not in whole

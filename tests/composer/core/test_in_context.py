@@ -20,14 +20,14 @@ def test_the_demo_world_s_base_is_said_never_to_have_learnt_to_use_examples(base
         shots = read_examples(BUNDLE / "tasks" / task / f"shots-{draw}.jsonl", 5)
         (form,) = prompt_forms(base, shots)
         said = show_others(base, shots, form, {}).note
-        assert said.startswith("this base never learnt to use examples"), draw
+        assert said.startswith("this base does not learn from examples in the prompt"), draw
 
 
 def test_a_base_that_uses_examples_is_not_blamed():
     assert in_context_note(shown=0.8, alone=2.1, chance=0.05, chance_alone=0.01) == ""
     told = in_context_note(shown=0.8, alone=0.5, chance=0.3, chance_alone=0.5)
     assert "raise its loss on yours by 0.3 to 0.80" in told
-    assert "never learnt" not in told  # it answers a third of them
+    assert "does not learn" not in told  # it answers a third of them
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_base_that_uses_examples_is_not_blamed():
     ],
 )
 def test_a_base_is_called_lost_only_where_no_output_is_likely(shown, alone, chance, is_lost):
-    assert ("never learnt" in in_context_note(shown, alone, chance, 0.9 * chance)) == is_lost
+    assert ("does not learn" in in_context_note(shown, alone, chance, 0.9 * chance)) == is_lost

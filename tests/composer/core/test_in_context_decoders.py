@@ -237,7 +237,7 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
     assert composed.left_out is None  # it was fitted on these examples
     assert len(composed.answers) == 2
     assert "tokens a question instead of" in composed.detail
-    assert "never learnt" not in composed.detail
+    assert "does not learn" not in composed.detail
     assert [own for _, own in asked] == [{}, adapters]
     assert (scored.count({}), scored.count(adapters)) == (
         alone.cost.candidates * len(SHOTS),
@@ -262,7 +262,7 @@ def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path):
     base = base_with_breaks(tmp_path, "llama", CHAT)
     scorer = SimpleNamespace(base=base)
     row = in_context(scorer, SHOTS[:1], HeldOutQuestions(base, ASKED, 16))
-    assert "never learnt" not in row.detail
+    assert "does not learn" not in row.detail
     assert row.left_out is None
     assert row.cost.candidates == 0
     assert len(row.answers) == 2

@@ -152,5 +152,5 @@ def test_auto_is_the_graphics_card_only_where_there_is_one(monkeypatch):
         assert find_device("auto").type == found
         assert find_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InvalidJobError, match="no graphics card"):
+    with pytest.raises(InvalidJobError, match="no GPU"):
         find_device("cuda")

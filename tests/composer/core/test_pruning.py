@@ -201,7 +201,7 @@ def test_the_report_tells_what_was_pruned_and_follows_what_is_left(tmp_path):
 
 @pytest.mark.parametrize(
     ("zeros", "said"),
-    [(1, ""), (3, "No module carries weight: the adapter answers as the base model does.")],
+    [(1, ""), (3, "No module has a weight: the adapter answers as the base model does.")],
 )
 def test_a_card_says_that_an_adapter_changes_nothing(tmp_path, zeros, said):
     job = make_job(tmp_path, method="exact", search="adam", budget=9, **QUICK)
@@ -215,7 +215,7 @@ def test_a_card_says_that_an_adapter_changes_nothing(tmp_path, zeros, said):
     card = (job / "out/README.md").read_text()
     assert report["is_zero"] == bool(said)
     assert said in card
-    assert ("No module carries weight" in card) == ("## Parents and weights" not in card) == bool(said)
+    assert ("No module has a weight" in card) == ("## Parents and weights" not in card) == bool(said)
     assert " 0 modules" not in card
 
 

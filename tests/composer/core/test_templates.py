@@ -239,7 +239,7 @@ def test_a_whole_job_can_chat(tmp_path):
 
 def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
     base = FrozenBaseModel.load(make_base(tmp_path / "base"), "chat")
-    with pytest.raises(BaseModelError, match=r"has no chat template\. Write a template of your own"):
+    with pytest.raises(BaseModelError, match=r"has no chat template\. Write your own template"):
         base.encode(SHOTS)
     job = make_job(tmp_path / "job", template="chat", baselines="none")
     with pytest.raises(ComposeError, match="no chat template") as refusal:

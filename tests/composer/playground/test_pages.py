@@ -95,7 +95,7 @@ def test_an_examples_button_asks_the_example_and_shows_it_in_the_box(client, wit
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ({"input": ""}, "Write what it should answer."),
+        ({"input": ""}, "Enter an input."),
         ({"input": "a" * 4001}, "at most 4,000 are read"),
         ({"input": "a", "max_new_tokens": "many"}, "whole number"),
         ({"input": "a", "template": "none"}, "must contain {input}"),

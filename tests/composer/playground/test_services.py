@@ -91,7 +91,7 @@ def test_a_visitor_is_counted_by_address_whatever_the_session(ask_it, settings):
     settings.HUB_TRY_VISITORS_PER_MINUTE = 1
     ask_it(requester=VISITOR)
     finish_all()
-    with pytest.raises(Refusal, match="Signed in you may ask more often"):
+    with pytest.raises(Refusal, match="With an account you can ask more often"):
         ask_it(requester=Requester(None, "another session", VISITOR.address_hash))
     ask_it(requester=Requester(None, "a session", "another address"))
 

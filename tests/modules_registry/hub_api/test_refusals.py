@@ -224,7 +224,7 @@ def test_each_of_several_warnings_is_a_header_and_a_topic_of_its_own(uploader):
         "Not part of a module",
         'Left "module."',
         "Set target_modules",
-        "Read the licence",
+        "Read the license",
         "README.md names",
     ]
     assert [
@@ -253,11 +253,11 @@ def test_a_licence_set_on_the_page_that_the_card_contradicts_is_said_to_a_client
     module_edit(editor=alice, module=module_find("alice", "french"), licence="apache-2.0")
     answer = uploader.commit(*adapter_lines(seed=1))
     assert any(
-        "names mit as the licence, but the module is under apache-2.0" in each for each in warnings_of(answer)
+        "names mit as the license, but the module is under apache-2.0" in each for each in warnings_of(answer)
     )
     again = uploader.commit(file_line(CARD, b"---\nlicense: [mit, GPLv3]\n---\n# Mine\n"))
     assert module_find("alice", "french").licence == "gpl-3.0"
-    assert [each.partition(" in ")[0] for each in warnings_of(again)] == ['Read the licence "mit", "GPLv3"']
+    assert [each.partition(" in ")[0] for each in warnings_of(again)] == ['Read the license "mit", "GPLv3"']
     checked = uploader.send("POST", "/api/validate-yaml", {"content": "---\nlicense: my-own\n---\n"}).json()
     assert "no identifier for" in checked["warnings"][0]["message"]
 

@@ -58,11 +58,11 @@ def test_what_is_typed_and_what_is_in_the_list_is_queued(
     ("changes", "field", "sentence"),
     [
         ({"sources": ""}, "sources", "Name a repository or an owner"),
-        ({"sources": "../etc"}, "sources", "“../etc” is no repository"),
-        ({"sources": "https://elsewhere.example/far/one"}, "sources", "is no repository"),
+        ({"sources": "../etc"}, "sources", "“../etc” is not a repository"),
+        ({"sources": "https://elsewhere.example/far/one"}, "sources", "is not a repository"),
         ({"namespace": "bob"}, "namespace", "bob"),
         ({"base": "/home/me"}, "base", "names nothing on the Hub"),
-        ({"list_file": SimpleUploadedFile("l", b"\xff\xfe")}, "list_file", "no plain text"),
+        ({"list_file": SimpleUploadedFile("l", b"\xff\xfe")}, "list_file", "not plain text"),
         ({"list_file": SimpleUploadedFile("l", b"a/b\n" * 100_001)}, "list_file", "larger than 400 KB"),
     ],
 )
@@ -123,7 +123,7 @@ def test_an_import_that_nobody_takes_says_so(alice, browser_of):
     assert "no worker has picked it up" in text(browser_of(alice).get(address))
     last_beat = timezone.now() - timedelta(seconds=15)
     ModuleImport.objects.update(status=Status.RUNNING, lease_until=last_beat + LEASE)
-    assert "Its worker has been silent for" in text(browser_of(alice).get(address))
+    assert "Its worker has not answered for" in text(browser_of(alice).get(address))
 
 
 def test_the_refused_are_tried_again_with_what_was_asked_for_them(done, hub, alice, base, browser_of):
@@ -144,7 +144,7 @@ def test_what_came_in_whole_cannot_be_tried_again(hub, alice, base, browser_of):
     assert "It is not finished yet" in text(client.post(again, follow=True))
     runner.import_run(job.pk)
     page = text(client.post(again, follow=True))
-    assert "Everything came in" in page
+    assert "Everything was imported" in page
     assert "Try the" not in page
     assert ModuleImport.objects.count() == 1
 

@@ -134,7 +134,7 @@ def test_nobody_imports_into_another_s_name(alice, bob):
 
 @pytest.mark.parametrize("source", ["../x", "http://127.0.0.1/x", "a/b@../c", "a@main", ""])
 def test_what_names_no_repository_is_refused(alice, source):
-    with pytest.raises(Refusal, match=r"one a line|is no repository"):
+    with pytest.raises(Refusal, match=r"one a line|is not a repository"):
         import_request(owner=alice, namespace=alice.namespace, sources=[source], enqueue=False)
 
 
@@ -167,7 +167,7 @@ def test_the_command_s_list_is_read_as_the_page_s(hub, alice, base, tmp_path, ca
     ("content", "words"),
     [
         (None, "cannot be read: No such file"),
-        (b"\xff\xfef\x00a\x00r\x00", "no plain text"),
+        (b"\xff\xfef\x00a\x00r\x00", "not plain text"),
         (b"# none\n", "Name 1"),
     ],
 )

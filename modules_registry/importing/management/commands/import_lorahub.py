@@ -46,7 +46,7 @@ class Command(BaseCommand):
             raise CommandError(refusal.message) from refusal
         self.stdout.write(
             f"Importing modules of {options['author']}: {len(wanted)} of {len(sources)}. "
-            f"How far it is: {settings.PUBLIC_ADDRESS}{job.get_absolute_url()}"
+            f"Progress: {settings.PUBLIC_ADDRESS}{job.get_absolute_url()}"
         )
         self.carry_out(job, len(wanted))
 
