@@ -322,7 +322,8 @@ def module_compare(request: HttpRequest) -> HttpResponse:
         try:
             comparison = compare_modules(names, request.user)
             chosen = urlencode([("modules", module.full_name) for module in comparison.modules])
-            context |= {"comparison": comparison, "compose_url": f"/compositions/new/?{chosen}"}
+            ids = urlencode([("id", module.full_name) for module in comparison.modules])
+            context |= {"comparison": comparison, "compose_url": f"/compositions/new/?{chosen}", "ids": ids}
         except Refusal as refusal:
             context["problem"] = refusal.message
     return render(request, "modules_registry/compare.html", context)
