@@ -509,7 +509,8 @@ class BaseApi(APIView):
     @staticmethod
     def answer(told: dict[str, Any], found: Counted | FoundModules) -> Response:
         counted = {"modules_count": found.count, "modules_count_is_exact": found.is_exact}
-        return Response(BaseDetailSerializer(NOTHING_KNOWN | told | counted).data)
+        all_told: Any = NOTHING_KNOWN | told | counted
+        return Response(BaseDetailSerializer(all_told).data)
 
 
 class TagApi(APIView):

@@ -16,6 +16,7 @@ from modules_registry.models import SearchWord, SynonymGroup
 WORDS_MAX = 8  # of one search
 WORD = re.compile(r"[^\W_]+")
 TERM = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\W_]+))')
+SIGNS = "+#&/"  # beside one letter they make another meaning of it
 LETTERS = re.compile(r"[^\W\d_]{2,40}")
 BEGINNING_LENGTH_MIN = 2  # a shorter word stands for itself alone
 MISSPELLED_LENGTH_MIN = 4
@@ -93,7 +94,7 @@ def words_add(words: Iterable[str]) -> None:
 
 def read_words(q: str) -> SearchWords:
     """Read what somebody typed: words, "phrases", -excluded words. At most three queries."""
-    terms = list(TERM.finditer(fold(q)))[:WORDS_MAX]
+    terms = [term for term in TERM.finditer(fold(q)) if not is_part_of_a_sign(term)][:WORDS_MAX]
     typed = [term["word"] for term in terms if term["word"] and not term["minus"]]
     stems = stems_of(typed)
     synonyms = synonyms_of(typed)
@@ -119,6 +120,12 @@ def read_words(q: str) -> SearchWords:
         reduce(and_, excluded) if excluded else None,
         tuple((word, near[0]) for word, near in nears.items() if near),
     )
+
+
+def is_part_of_a_sign(term: re.Match[str]) -> bool:
+    """Whether it is one letter of something that is no word, like “c++”, “c#” or “r&d”."""
+    around = term.string[max(term.start() - 1, 0) : term.start()], term.string[term.end() : term.end() + 1]
+    return len(term["word"] or "") == 1 and any(sign and sign in SIGNS for sign in around)
 
 
 def word_query(word: str, beginnings: Iterable[str], same: Iterable[str]) -> SearchQuery:
