@@ -161,9 +161,7 @@ def answers_address(tryouts: Sequence[TryOut]) -> str:
 
 def answers_context(tryouts: Sequence[TryOut]) -> dict[str, Any]:
     """What is shown of them. The base answers each prompt once: modules may have templates of their own."""
-    by_prompt = {
-        tryout.result["prompt"]: tryout for tryout in reversed(tryouts) if tryout.status == Status.DONE
-    }
+    by_prompt = {tryout.result["prompt"]: tryout for tryout in reversed(tryouts) if tryout.result is not None}
     waiting = [tryout for tryout in tryouts if not tryout.is_finished]
     names = [selectors.adapter_name(tryout) for tryout in tryouts]
     return {
