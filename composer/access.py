@@ -8,7 +8,8 @@ from uuid import UUID
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from composer import selectors
@@ -90,6 +91,13 @@ def adopt_guest(sender: object, request: HttpRequest | None, user: User, **kwarg
     guest = guest_find(request.session.pop(GUEST, None)) if request is not None else None
     if guest is not None:
         guest_adopt(guest=guest, user=user)
+
+
+class VisitorsToo(BasePermission):
+    """Accounts and programs without any token; not a token outside of what it is limited to."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, User) or request.auth is None
 
 
 class OwnerApi(APIView):

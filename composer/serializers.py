@@ -94,7 +94,10 @@ class CompositionDetailSerializer(CompositionSerializer):
         "them the base model cannot write."
     )
     published_as = serializers.CharField(
-        source="published_module.full_name", default=None, help_text="The module it became, “owner/name”."
+        source="published_module.full_name",
+        default=None,
+        allow_null=True,
+        help_text="The module it became, “owner/name”.",
     )
 
     class Meta(CompositionSerializer.Meta):

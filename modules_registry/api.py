@@ -30,11 +30,12 @@ from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.card_preview import card_preview
 from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use, ways_on
 from modules_registry.comparison import compare_modules
+from modules_registry.counting import Counted
 from modules_registry.evidence import evidence_of
 from modules_registry.facets import BY_KEY, BY_NAME
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
-from modules_registry.overviews import layer_groups, tag_overview_or_404
+from modules_registry.overviews import foreign_base_or_404, layer_groups, tag_overview_or_404
 from modules_registry.popularity import download_days, is_liked, module_like, module_unlike
 from modules_registry.quotas import uploads_quota
 from modules_registry.repositories import repository_move
@@ -88,6 +89,11 @@ FILE_KINDS = {
     (200, "text/markdown"): OpenApiTypes.STR,
 }
 BASE_COLUMNS = ("name", "revision", "sentence", "licence", "kind", "architecture", "parameters")
+NOTHING_KNOWN: dict[str, Any] = {  # of a base that is not here
+    **dict.fromkeys(("revision", "sentence", "licence", "architecture"), ""),
+    **dict.fromkeys(("kind", "parameters")),
+    **{"aliases": [], "layers": []},
+}
 TOO_MUCH = {413: ErrorSerializer, 429: ErrorSerializer, 507: ErrorSerializer}
 REVISION = OpenApiParameter(
     "revision", str, description="“main” (default), a commit id, or a version as “v2”.", required=False
@@ -489,18 +495,26 @@ class BaseApi(APIView):
     @extend_schema(
         operation_id="bases_read",
         summary="Read a base model",
+        description="Also one that modules are for and that is not here: then its name and their number.",
         tags=["library"],
         responses={200: BaseDetailSerializer, 404: ErrorSerializer},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
-        base = selectors.base_find(namespace, name)
+        base = selectors.base_called(f"{namespace}/{name}")
         if base is None:
-            raise Http404
-        counted = find_modules(ModuleFilters(base=base.name), request.user, size=1, has_facets=False)
-        told: Any = {column: getattr(base, column) for column in BASE_COLUMNS}
-        told |= {"modules_count": counted.count, "modules_count_is_exact": counted.is_exact}
+            foreign = foreign_base_or_404(f"{namespace}/{name}", request.user, 1)
+            told = {"name": foreign.name, "is_here": False, "hub_url": foreign.address}
+            return self.answer(told, foreign.counted)
+        told = {column: getattr(base, column) for column in BASE_COLUMNS}
         told |= {"aliases": [str(alias) for alias in base.aliases.all()], "layers": layer_groups(base)}
-        return Response(BaseDetailSerializer(told).data)
+        found = find_modules(ModuleFilters(base=base.name), request.user, size=1, has_facets=False)
+        return self.answer({**told, "is_here": True, "hub_url": None}, found)
+
+    @staticmethod
+    def answer(told: dict[str, Any], found: Counted | FoundModules) -> Response:
+        counted = {"modules_count": found.count, "modules_count_is_exact": found.is_exact}
+        all_told: Any = NOTHING_KNOWN | told | counted
+        return Response(BaseDetailSerializer(all_told).data)
 
 
 class TagApi(APIView):

@@ -121,14 +121,25 @@ def name_in(front_matter: dict[str, Any]) -> str:
 
 def tags_in(front_matter: dict[str, Any]) -> list[str]:
     """The card's tags and languages, those that can be tags here; one text may name several with commas."""
-    found: dict[str, None] = {}
-    named = [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]
-    for text in (part for several in named for part in several.split(",")):
+    return read_tags([*texts(front_matter.get("tags")), *texts(front_matter.get("language"))])[0]
+
+
+def tags_left_out(front_matter: dict[str, Any]) -> list[str]:
+    """The card's tags that are none here: for their characters or length, or because there are too many."""
+    return read_tags(texts(front_matter.get("tags")))[1]
+
+
+def read_tags(named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tags as they are written here, once each; and as they were named, those that are left out."""
+    found: dict[str, str] = {}
+    refused = []
+    for text in (part.strip() for several in named for part in several.split(",")):
         try:
-            found |= dict.fromkeys(normalize_tags([text]))
+            found |= dict.fromkeys(normalize_tags([text]), text)
         except Refusal:
-            continue
-    return [tag for tag in found if tag not in TAGS_OF_ALL][:TAGS_MAX]
+            refused.append(text)
+    tags = [tag for tag in found if tag not in TAGS_OF_ALL]
+    return tags[:TAGS_MAX], [*refused, *(found[tag] for tag in tags[TAGS_MAX:])]
 
 
 def sentence_in(body: str) -> str:

@@ -15,6 +15,7 @@ from django.db.models.functions import Collate, Lower, Upper
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.audit.kept_pages import last_changes
+from modules_registry.core.languages import language_codes
 from modules_registry.counting import (
     EXACT_MAX,
     Counted,
@@ -627,7 +628,8 @@ class HubSearch:
 
     q: str = ""
     author: str = ""
-    filters: tuple[str, ...] = ()  # tags, "license:mit", "base_model:google/flan-t5-large", a pipeline, …
+    filters: tuple[str, ...] = ()  # what `tags` of model_info() holds, "language:fr", …
+    pipeline: str = ""  # "translation"
     sort: str = ""
     is_none: bool = False  # asks for what no module here has
 
@@ -638,7 +640,7 @@ def repositories_page(asked: HubSearch, viewer: object, *, cursor: str, size: in
     found = repositories_listed(asked, viewer)
     order = ORDERS[name]
     published = found.published()
-    is_narrow = asked.q or asked.filters or asked.author
+    is_narrow = asked.q or asked.filters or asked.pipeline or asked.author
     kept_as = (replace(asked, sort=""), getattr(viewer, "pk", None))
     counted = count_kept(published, kept_as=kept_as) if is_narrow else Counted(0, True, {})
     most = EXACT_MAX + 1 if counted.is_exact and counted.count else None
@@ -651,25 +653,30 @@ def repositories_page(asked: HubSearch, viewer: object, *, cursor: str, size: in
 
 def with_files(found: QuerySet[Module]) -> QuerySet[Module]:
     """With what the Hub protocol's lists say of a module."""
-    related = found.select_related("namespace", "current", "draft").defer(*Module.WIDE_COLUMNS)
+    unread = [name for name in Module.WIDE_COLUMNS if name != "facets"]
+    related = found.select_related("namespace", "current", "draft").defer(*unread)
     return related.prefetch_related("tags", "current__files", "draft__files")
 
 
 def repositories_listed(asked: HubSearch, viewer: object) -> ModuleQuerySet:
     """The same in no order."""
     found = Module.objects.visible_to(viewer)
-    wanted = {pair for text in asked.filters if (pair := facet_named(text)) is not None}
-    texts = (asked.q, asked.author, *asked.filters)
+    wanted = [pairs for text in asked.filters if (pairs := facets_named(text))]
+    wanted += [(("task", asked.pipeline),)] if asked.pipeline else []
+    texts = (asked.q, asked.author, asked.pipeline, *asked.filters)
     if asked.is_none or not all(is_storable(text) for text in texts):
         return found.none()
     if asked.author:
         owner = namespace_by_name(asked.author)
         found = found.filter(namespace=owner) if owner else found.none()
-    if wanted:
-        keys = facet_keys_of(wanted)
-        found = (
-            found.filter(facets__contains=list(keys.values())) if len(keys) == len(wanted) else found.none()
-        )
+    keys = facet_keys_of(pair for pairs in wanted for pair in pairs) if wanted else {}
+    choices = {tuple(keys[pair] for pair in pairs if pair in keys) for pairs in wanted}
+    for choice in choices:
+        found = found.filter(facets__overlap=choice) if len(choice) > 1 else found
+    if needed := [key for choice in choices if len(choice) == 1 for key in choice]:
+        found = found.filter(facets__contains=needed)
+    if () in choices:  # no module has any such value
+        return found.none()
     if asked.q:
         search = read_search(ModuleFilters(q=asked.q), viewer)
         found = search.narrow(found, len(search.words.groups))
@@ -689,18 +696,33 @@ def merged(one: KeysetPage, other: KeysetPage, order: Order, size: int, name: st
     return KeysetPage(listed, "", following)
 
 
-def facet_named(text: str) -> tuple[str, str] | None:
-    """One filter of list_models() as a facet, as the tags that model_info() shows; None: all have it."""
+def facets_named(text: str) -> tuple[tuple[str, str], ...]:
+    """What one filter of list_models() asks for, as the tags that model_info() shows.
+
+    Returns: pairs of facet and value of which a module needs one; none: every module has it.
+    """
     kind, colon, value = text.partition(":")
     if text in ("peft", "library:peft", "lora", "adapter", "safetensors"):
-        return None
-    if text in HUB_PIPELINES:
-        return ("task", text)
+        return ()
     if kind == "license" and colon:
-        return ("licence", value)
+        return (("licence", value),)
     if kind == "base_model" and colon:
-        return ("base", value.removeprefix("adapter:"))
-    return ("tag", text.casefold())
+        return (("base", value.removeprefix("adapter:")),)
+    if kind == "language" and colon:
+        return tuple(("language", code) for code in language_codes(value)) or (("language", value),)
+    if kind == "pipeline_tag" and colon:
+        return (("task", value),)
+    languages = tuple(("language", code) for code in language_codes(text))
+    return (("tag", text.casefold()), ("task", text), *languages)
+
+
+def languages_in_use() -> list[str]:
+    return [value for value, _ in values_in_use("language")]
+
+
+def tasks_in_use() -> list[str]:
+    """Those that peft's task types are called, and what else modules of the library are for."""
+    return list(dict.fromkeys([*HUB_PIPELINES, *(value for value, _ in values_in_use("task"))]))
 
 
 def licenses_in_use() -> list[str]:

@@ -61,6 +61,16 @@ class Comparison:
     losses: Sequence[FactRow]  # on the same examples, for each task that two of them were measured on
     fits: Sequence[Fit]
 
+    @property
+    def unmeasured_tasks(self) -> list[str]:
+        """Tasks that some of them were not measured on."""
+        return list(dict.fromkeys(row.name for row in self.losses if NOT_MEASURED in row.values))
+
+    @property
+    def base_name(self) -> str:
+        """The base of the first."""
+        return self.facts[0].values[0]
+
 
 FACTS: dict[str, tuple[str, Callable[[Module, Version], str]]] = {
     "base": ("Base model", lambda _, version: version.base_name),

@@ -148,8 +148,8 @@ def facet_values(facts: FacetFacts) -> list[tuple[str, str]]:
     }
     several = {
         "tag": facts.tags,
-        "task": tasks_of(facts),
-        "language": languages_of(facts),
+        "task": tasks_of(facts.task_type, facts.front_matter),
+        "language": language_codes(facts.front_matter.get("language"), facts.tags),
         "allows": licence_allows(facts.licence),
         "target": [name for name in facts.targets if VALUE.fullmatch(name)][:TARGETS_MAX],
     }
@@ -167,16 +167,16 @@ def scaling_kind(facts: FacetFacts) -> str:
     return "rslora" if is_rooted and facts.alpha else "standard"
 
 
-def tasks_of(facts: FacetFacts) -> list[str]:
-    """What peft's task type is called on the Hub, and what the card says."""
-    said = facts.front_matter.get("pipeline_tag")
-    named = [PIPELINES.get(facts.task_type, ""), said if isinstance(said, str) else ""]
-    return [name for name in named if VALUE.fullmatch(name)]
+def tasks_of(task_type: str, front_matter: Mapping[str, Any]) -> list[str]:
+    """What the card says that it is for, and what peft's task type is called on the Hub."""
+    said = front_matter.get("pipeline_tag")
+    named = [said if isinstance(said, str) else "", PIPELINES.get(task_type, "")]
+    return list(dict.fromkeys(name for name in named if VALUE.fullmatch(name)))
 
 
-def languages_of(facts: FacetFacts) -> list[str]:
-    """Codes of the languages that the card names; those that tags name in full count too."""
-    return language_codes(facts.front_matter.get("language"), facts.tags)
+def in_order_of_tasks(tasks: Iterable[str], task_type: str) -> list[str]:
+    """The same values in the order of `tasks_of`, where they come in any."""
+    return sorted(tasks, key=lambda task: task == PIPELINES.get(task_type))
 
 
 def licence_allows(licence: str) -> list[str]:

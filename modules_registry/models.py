@@ -1,6 +1,7 @@
 """What is shared here: LoRA modules, their immutable versions, and the language models they adapt."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Collate, Lower, Now, Upper
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from pgvector.django import HalfVectorField, HnswIndex
 
 from hub_site.accounts.models import Namespace, User
@@ -59,6 +60,15 @@ class StoredFile(models.Model):
         return cls._default_manager.none()
 
 
+def base_address(name: str) -> str:
+    """The page of a base model; one without an owner in its name has none, but its modules can be listed."""
+    owner, slash, rest = name.partition("/")
+    if slash:
+        with suppress(NoReverseMatch):  # no owner here can have such a name
+            return reverse("modules_registry:module", args=[owner, rest])
+    return reverse("modules_registry:list", query={"base": name})
+
+
 class BaseModel(TimeStamped):
     """A language model of the library: modules for it can be composed here. Only staff add one."""
 
@@ -91,11 +101,7 @@ class BaseModel(TimeStamped):
         return self.revision
 
     def get_absolute_url(self) -> str:
-        """Its page; a model without an owner in its name has none, but its modules can be listed."""
-        owner, slash, name = self.name.partition("/")
-        if slash:
-            return reverse("modules_registry:module", args=[owner, name])
-        return reverse("modules_registry:list", query={"base": self.name})
+        return base_address(self.name)
 
 
 class BaseAlias(models.Model):

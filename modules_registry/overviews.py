@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db.models import Count, QuerySet
+from django.db.models.functions import Collate, Lower
 from django.http import Http404
 
-from modules_registry.catalog import ModuleFilters, module_search
-from modules_registry.models import BaseModel, Module, Tag
+from modules_registry.catalog import ModuleFilters, module_search, modules_of_base
+from modules_registry.counting import Counted
+from modules_registry.models import BaseModel, FacetValue, Module, Tag
+from modules_registry.selectors import is_storable
 
 SAMPLE_MAX = 500  # modules, the most downloaded, over which a tag's neighbors are counted
 SHOWN_MAX = 12
@@ -38,6 +42,22 @@ class ModuleCount:
 
 
 @dataclass(frozen=True)
+class ForeignBase:
+    """A base model that modules are for and that this library does not have: they cannot be composed here."""
+
+    name: str  # as most of its modules write it
+    modules: Sequence[Module]  # the first few
+    counted: Counted
+    address: str  # of the model on the Hub that this site imports from
+
+    @property
+    def revisions(self) -> list[str]:
+        """The revisions that these modules ask for, each once."""
+        versions = [module.current for module in self.modules if module.current is not None]
+        return list(dict.fromkeys(version.base_revision for version in versions if version.base_revision))
+
+
+@dataclass(frozen=True)
 class ValueCount:
     name: str
     count: int
@@ -62,6 +82,26 @@ def layer_groups(base: BaseModel) -> list[LayerGroup]:
     for path, (d_out, d_in) in base.layers.items():
         counts[path.rpartition(".")[2], d_out, d_in] += 1
     return [LayerGroup(name, count, d_out, d_in) for (name, d_out, d_in), count in counts.items()]
+
+
+def foreign_base_or_404(name: str, viewer: object, shown: int) -> ForeignBase:
+    """A base of this name, in any case, that some module is for which the viewer may see."""
+    found = base_value(name)
+    modules, counted = modules_of_base(found, viewer, shown) if found else ([], None)
+    if counted is None or not modules:
+        raise Http404
+    return ForeignBase(found, modules, counted, f"{settings.HUB_IMPORT_ENDPOINT.rstrip('/')}/{found}")
+
+
+def base_value(name: str) -> str:
+    """The name of a base as modules write it; one that nobody writes just so, as most write it."""
+    if not is_storable(name):
+        return ""
+    values = FacetValue.objects.filter(facet="base")
+    if values.filter(value=name).exists():
+        return name
+    alike = values.alias(lower=Collate(Lower("value"), "C")).filter(lower=name.lower(), n_modules__gt=0)
+    return alike.order_by("-n_modules", "value").values_list("value", flat=True).first() or ""
 
 
 def tag_overview_or_404(name: str, viewer: object) -> TagOverview:

@@ -415,13 +415,25 @@ class LayerGroupSerializer(serializers.Serializer[LayerGroup]):
 
 
 class BaseDetailSerializer(BaseModelSerializer):
+    revision = serializers.CharField(help_text="Empty: the base is not here. So are the other facts then.")
+    kind = serializers.ChoiceField(choices=BaseModel.Kind.choices, allow_null=True)
+    parameters = serializers.IntegerField(allow_null=True)
+    is_here = serializers.BooleanField(help_text="False: its modules cannot be composed here.")
+    hub_url = serializers.URLField(allow_null=True, help_text="Where a base comes from that is not here.")
     modules_count = serializers.IntegerField(help_text="At most 10,000.")
     modules_count_is_exact = serializers.BooleanField(help_text="False: there are more.")
     aliases = serializers.ListField(child=serializers.CharField(), help_text="Other names of its weights.")
     layers = LayerGroupSerializer(many=True)
 
     class Meta(BaseModelSerializer.Meta):
-        fields = [*BaseModelSerializer.Meta.fields, "modules_count_is_exact", "aliases", "layers"]
+        fields = [
+            *BaseModelSerializer.Meta.fields,
+            "is_here",
+            "hub_url",
+            "modules_count_is_exact",
+            "aliases",
+            "layers",
+        ]
 
 
 class ValueCountSerializer(serializers.Serializer[ValueCount]):

@@ -48,13 +48,20 @@ tokenizer = AutoTokenizer.from_pretrained("{{base}}")
 model = {{auto_class}}.from_pretrained("{{base}}")
 
 {GENERATE}"""
-NOTEBOOK = """\
-%pip install peft transformers
+INSTALL = "%pip install peft transformers"
+ONE_CELL = "One cell for Jupyter, Colab or Kaggle."
+IMPORT_FETCH = "from huggingface_hub import snapshot_download\n"
+FETCH = """\
+snapshot_download(
+    {name}{pinned}, endpoint={site}, token={token}
+)"""
+NOTEBOOK = f"""\
+{INSTALL}
 
 import os
 
-os.environ["HF_ENDPOINT"] = "{site}"  # before the first import of these libraries
-{token}"""
+os.environ["HF_ENDPOINT"] = "{{site}}"  # before the first import of these libraries
+{{token}}"""
 BARE_INPUTS = 'inputs = tokenizer({prompt}, return_tensors="pt")'
 CHAT_INPUTS = """\
 inputs = tokenizer.apply_chat_template(
@@ -80,16 +87,14 @@ class ModuleSnippet:
 
 
 def snippets_for_module(module: Module, version: Version, site: str) -> list[ModuleSnippet]:
-    """By name where the library has the base too; else first the files, then their folder.
+    """By name where the library has the base too; else each fetches the module's folder from here.
 
     What is private carries a line for an access token.
     """
-    is_private = module.is_hidden
-    download = download_snippet(module, version, site, is_private=is_private)
-    if version.base is None and not is_shared_only(version):
-        words = python_words(version, quote(module.name))
-        return [download, ModuleSnippet("Python, with peft", PEFT.format(**words))]
     revision = "" if version == module.current else pinned_revision(version)
+    if version.base is None and not is_shared_only(version):
+        return snippets_for_foreign_base(module, version, revision, site)
+    is_private = module.is_hidden
     adapter = quote(module.full_name) + (f", revision={quote(revision)}" if revision else "")
     words = python_words(version, adapter)
     return [
@@ -99,7 +104,28 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Mod
         notebook_snippet(PEFT.format(**words), site, is_private=is_private),
         hf_snippet(module, revision),
         vllm_snippet(module, version),
-        download,
+        download_snippet(module, version, site, is_private=is_private),
+    ]
+
+
+def snippets_for_foreign_base(
+    module: Module, version: Version, revision: str, site: str
+) -> list[ModuleSnippet]:
+    """The same ways where the base comes from another Hub: the module's folder is fetched by address."""
+    is_private = module.is_hidden
+    pinned = f", revision={quote(revision)}" if revision else ""
+    token = quote(TOKEN) if is_private else "False"  # never another Hub's token to this site
+    fetched = FETCH.format(name=quote(module.full_name), pinned=pinned, site=quote(site), token=token)
+    words = python_words(version, fetched)
+    peft = IMPORT_FETCH + PEFT.format(**words)
+    note = f"{version.base_name} comes from Hugging Face, the module from here."
+    return [
+        ModuleSnippet("Python, with peft", peft, note),
+        ModuleSnippet("Python, with transformers alone", IMPORT_FETCH + TRANSFORMERS.format(**words)),
+        ModuleSnippet("Notebook", f"{INSTALL}\n\n{peft}", ONE_CELL),
+        hf_snippet(module, revision, f"HF_ENDPOINT={site} " + (f"HF_TOKEN={TOKEN} " if is_private else "")),
+        vllm_snippet(module, version),
+        download_snippet(module, version, site, is_private=is_private),
     ]
 
 
@@ -139,13 +165,12 @@ def quote(text: str) -> str:
 
 def notebook_snippet(code: str, site: str, *, is_private: bool) -> ModuleSnippet:
     token = f'os.environ["HF_TOKEN"] = "{TOKEN}"\n' if is_private else ""
-    note = "One cell for Jupyter, Colab or Kaggle."
-    return ModuleSnippet("Notebook", f"{NOTEBOOK.format(site=site, token=token)}\n{code}", note)
+    return ModuleSnippet("Notebook", f"{NOTEBOOK.format(site=site, token=token)}\n{code}", ONE_CELL)
 
 
-def hf_snippet(module: Module, revision: str) -> ModuleSnippet:
+def hf_snippet(module: Module, revision: str, environment: str = "") -> ModuleSnippet:
     pinned = f" --revision {revision}" if revision else ""
-    code = f"hf download {module.full_name}{pinned} --local-dir {module.name}"
+    code = f"{environment}hf download {module.full_name}{pinned} --local-dir {module.name}"
     return ModuleSnippet("Shell: download the folder with hf", code)
 
 

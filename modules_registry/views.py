@@ -68,7 +68,7 @@ from modules_registry.likeness import originals_of
 from modules_registry.lineage import ComposedFrom, composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
-from modules_registry.overviews import layer_groups, tag_overview_or_404
+from modules_registry.overviews import foreign_base_or_404, layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
@@ -295,9 +295,13 @@ def module_history(request: SignedInRequest, namespace: str, name: str) -> HttpR
 
 
 def base_page(request: HttpRequest, namespace: str, name: str, revision: str) -> HttpResponse:
-    base = selectors.base_find(namespace, name)
+    base = selectors.base_called(f"{namespace}/{name}")
+    if base is None and revision == selectors.MAIN:
+        return foreign_base_page(request, f"{namespace}/{name}")
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
+    if base.name.upper() != f"{namespace}/{name}".upper():
+        return redirect(base)  # it is another name of it
     modules, counted = modules_of_base(base.name, request.user, BASE_MODULES_COUNT)
     context = {
         "base": base,
@@ -310,6 +314,15 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     return render(request, "modules_registry/base_model.html", context)
 
 
+def foreign_base_page(request: HttpRequest, name: str) -> HttpResponse:
+    """What there is for a base model that this library does not have."""
+    base = foreign_base_or_404(name, request.user, BASE_MODULES_COUNT)
+    if base.name != name:
+        return redirect(f"/{base.name}")
+    context = {"base": base, "modules": base.modules, "count": base.counted}
+    return render(request, "modules_registry/foreign_base.html", context)
+
+
 @require_safe
 def module_compare(request: HttpRequest) -> HttpResponse:
     """Two to four modules side by side; with fewer, the form that asks for them."""
@@ -319,7 +332,8 @@ def module_compare(request: HttpRequest) -> HttpResponse:
         try:
             comparison = compare_modules(names, request.user)
             chosen = urlencode([("modules", module.full_name) for module in comparison.modules])
-            context |= {"comparison": comparison, "compose_url": f"/compositions/new/?{chosen}"}
+            ids = urlencode([("id", module.full_name) for module in comparison.modules])
+            context |= {"comparison": comparison, "compose_url": f"/compositions/new/?{chosen}", "ids": ids}
         except Refusal as refusal:
             context["problem"] = refusal.message
     return render(request, "modules_registry/compare.html", context)

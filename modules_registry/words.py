@@ -17,6 +17,7 @@ from modules_registry.models import SearchWord, SynonymGroup
 WORDS_MAX = 8  # of one search
 WORD = re.compile(r"[^\W_]+")
 TERM = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\W_]+))')
+SIGNS = "+#&/"  # beside one letter they make another meaning of it
 LETTERS = re.compile(r"[^\W\d_]{2,40}")
 COMPOUND = re.compile(r"(?<![\w-])[^\W\d_]+(?:-[^\W\d_]+){1,2}(?![\w-])")
 SAID_IN = "AB"  # weights of the text: of the name, and of sentence, tags and base
@@ -148,7 +149,7 @@ def american(word: str) -> str:
 def read_words(q: str) -> SearchWords:
     """Read what somebody typed: words, "phrases", -excluded words. At most five queries."""
     text = fold(q)
-    terms = list(TERM.finditer(text))[:WORDS_MAX]
+    terms = [term for term in TERM.finditer(text) if not is_part_of_a_sign(term)][:WORDS_MAX]
     typed = [term["word"] for term in terms if term["word"] and not term["minus"]]
     forms = {word: [word, *spellings(word)] for word in typed}
     declared = declared_synonyms() if typed else []
@@ -189,6 +190,12 @@ def read_words(q: str) -> SearchWords:
         reduce(and_, excluded) if excluded else None,
         tuple((word, near[0]) for word, near in nears.items() if near),
     )
+
+
+def is_part_of_a_sign(term: re.Match[str]) -> bool:
+    """Whether it is one letter of something that is no word, like “c++”, “c#” or “r&d”."""
+    around = term.string[max(term.start() - 1, 0) : term.start()], term.string[term.end() : term.end() + 1]
+    return len(term["word"] or "") == 1 and any(sign and sign in SIGNS for sign in around)
 
 
 def joined_in(text: str) -> dict[str, list[str]]:

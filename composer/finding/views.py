@@ -1,5 +1,6 @@
 """Find modules by examples: the form, and the modules by what they lost."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from composer.guests import visitors_may_compose
 from composer.models import ExampleSearch
 from composer.playground.requester import requester_of, requester_with_session
 from composer.playground.services import may_ask
+from composer.task.demo_tasks import demo_task
 from hub_site.common.errors import Refusal
 from hub_site.common.requests import PageRequest
 from hub_site.jobs.models import Status
@@ -29,8 +31,7 @@ def find(request: PageRequest) -> HttpResponse:
     requester = requester_of(request)
     bases = selectors.bases_for(requester)
     if request.method == "GET":
-        sentence = request.GET.get("q", "")[:WORDS_MAX]
-        form = FindForm(bases=bases, initial={"sentence": sentence, "base": request.GET.get("base", "")})
+        form = FindForm(bases=bases, initial=initial_of(request))
         return render(request, "finding/find.html", form_context(request, form))
     form = FindForm(request.POST, bases=bases)
     if not form.is_valid():
@@ -59,6 +60,16 @@ def search_page(request: PageRequest, search_id: UUID) -> HttpResponse:
         return HttpResponse(status=204)
     template = "finding/_found.html" if request.htmx else "finding/search.html"
     return render(request, template, search_context(request, search))
+
+
+def initial_of(request: PageRequest) -> dict[str, str]:
+    """What the address says: words and a base, or a ready-made task with its examples."""
+    task = demo_task(request.GET["task"]) if "task" in request.GET else None
+    if task is not None:
+        rows = [{"input": pair.input, "output": pair.output} for pair in task.shots[: selectors.EXAMPLES_MAX]]
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        return {"shots_text": text, "sentence": task.sentence, "base": task.base}
+    return {"sentence": request.GET.get("q", "")[:WORDS_MAX], "base": request.GET.get("base", "")}
 
 
 def form_context(request: PageRequest, form: FindForm) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from composer.access import VisitorsToo
 from composer.playground import selectors
-from composer.playground.selectors import Requester, Target
+from composer.playground.requester import requester_by_address
+from composer.playground.selectors import Target
 from composer.playground.serializers import QuestionSerializer, TryOutSerializer
 from composer.playground.services import tryout_ask, tryout_wait, tryout_watch
 from hub_site.accounts.authentication import TokenScope
@@ -30,15 +33,17 @@ REVISION = OpenApiParameter(
 
 
 class TryingApi(APIView):
-    permission_classes = [IsAuthenticated, TokenScope]
+    """For visitors too, as the pages are, with the same limits."""
 
-    def ask(self, request: SignedInApiRequest, target: Target | None) -> Response:
+    permission_classes = [VisitorsToo, TokenScope]
+
+    def ask(self, request: Request, target: Target | None) -> Response:
         """200 with the answer when it comes within two seconds, else 202 with the address to look at."""
         if target is None:
             raise Http404
         question = QuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
-        requester = Requester(request.user)
+        requester = requester_by_address(request)
         tryout = tryout_ask(requester=requester, target=target, **question.validated_data)
         tryout_wait(tryout, seconds=WAIT_S)
         code = status.HTTP_200_OK if tryout.is_finished else status.HTTP_202_ACCEPTED
@@ -55,7 +60,7 @@ class ModuleTryApi(TryingApi):
         parameters=[REVISION],
         responses=ASKED,
     )
-    def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+    def post(self, request: Request, namespace: str, name: str) -> Response:
         """Answer a prompt with the module and, beside it, by its base alone. Both greedily.
 
         200 with the answers when they come within two seconds; else 202, and the Location to look at:
@@ -66,6 +71,8 @@ class ModuleTryApi(TryingApi):
 
 
 class CompositionTryApi(TryingApi):
+    permission_classes = [IsAuthenticated, TokenScope]
+
     @extend_schema(
         operation_id="compositions_try",
         summary="Try a composition",
@@ -85,9 +92,9 @@ class TryOutApi(TryingApi):
         tags=["try it"],
         responses={200: TryOutSerializer, **refusals(401, 404)},
     )
-    def get(self, request: SignedInApiRequest, tryout_id: UUID) -> Response:
+    def get(self, request: Request, tryout_id: UUID) -> Response:
         """A question of yours and its answers. Ask again until is_finished."""
-        tryout = selectors.tryout_of(Requester(request.user), tryout_id)
+        tryout = selectors.tryout_of(requester_by_address(request), tryout_id)
         if tryout is None:
             raise Http404
         tryout_watch(tryout)

@@ -18,6 +18,14 @@ def requester_of(request: HttpRequest) -> Requester:
     return Requester(None, session_hash(request), address_hash(request))
 
 
+def requester_by_address(request: HttpRequest) -> Requester:
+    """The account, or a program without one: its address stands for a session."""
+    if isinstance(request.user, User):
+        return Requester(request.user)
+    address = address_hash(request)
+    return Requester(None, keyed_hash("program", address), address)
+
+
 @contextmanager
 def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
     """As requester_of; a visitor's browser is given its secret, unless what is asked inside is refused."""

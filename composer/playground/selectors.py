@@ -1,14 +1,14 @@
 """What can be tried and by whom, and how a question stands. Reads only."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, prefetch_related_objects
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -22,6 +22,7 @@ from hub_site.common.clock import database_now
 from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
+from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN
 from modules_registry.core.cards import Card
 from modules_registry.models import BaseModel, Version
 
@@ -34,6 +35,7 @@ NOT_PICKED_UP = (
     "Nobody has picked your question up yet: the worker that answers seems to be away. "
     "It is kept for two minutes and answered when the worker is back."
 )
+UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
 
 
@@ -99,6 +101,30 @@ def target_of_version(version: Version) -> Target:
         cannot=registry.not_composable_because(version),
         examples=examples_of_card(registry.card_of(version)),
     )
+
+
+def targets_compared(names: Sequence[str], viewer: object) -> list[Target] | None:
+    """Two to four modules, each once, for someone who may see them all; None: these are not."""
+    wanted = list(dict.fromkeys(name.strip() for name in names))
+    if not COMPARED_MIN <= len(wanted) <= COMPARED_MAX:
+        return None
+    found = registry.current_versions(wanted, viewer)
+    versions = list(dict.fromkeys(found.values()))
+    if len(found) < len(wanted) or len(versions) < COMPARED_MIN:
+        return None
+    prefetch_related_objects(versions, "files")
+    return [target_of_version(found[name]) for name in wanted]
+
+
+def not_comparable_because(targets: Sequence[Target]) -> str:
+    """Why these are not asked together, as a sentence; empty when they are."""
+    cannot = [f"{target.name} cannot answer here. {target.cannot}" for target in targets if target.cannot]
+    if cannot:
+        return " ".join(cannot)
+    if len({target.base for target in targets}) > 1:
+        bases = ", ".join(f"{target.name} for {target.base}" for target in targets)
+        return f"They are for different base models: {bases}. Only modules of one base are asked together."
+    return ""
 
 
 def target_composition(owner: object, composition_id: UUID) -> Target | None:
@@ -167,14 +193,28 @@ def is_short(text: str) -> bool:
 
 def tryout_of(requester: Requester, tryout_id: UUID) -> TryOut | None:
     """The asker's own question; a stranger's does not exist."""
+    return tryouts_by_requester(requester).filter(pk=tryout_id).first()
+
+
+def tryouts_by_requester(requester: Requester) -> TryOutQuerySet:
+    """What this account asked, or this browser."""
     rows = TryOut.objects.select_related(
         "base", "version__module__namespace", "version__base", "composition__base"
     )
     if requester.user is not None:
-        return rows.filter(pk=tryout_id, owner=requester.user).first()
+        return rows.filter(owner=requester.user)
     if not requester.session_hash:
+        return rows.none()
+    return rows.filter(owner=None, session_hash=requester.session_hash)
+
+
+def tryouts_named(requester: Requester, ids: Sequence[str]) -> list[TryOut] | None:
+    """Questions of the asker's by their ids, in this order; None: one of them is none of theirs."""
+    if not 0 < len(ids) <= COMPARED_MAX or not all(map(UUID_TEXT.fullmatch, ids)):
         return None
-    return rows.filter(pk=tryout_id, owner=None, session_hash=requester.session_hash).first()
+    rows = tryouts_by_requester(requester).filter(pk__in=ids)
+    found = {str(tryout.pk): tryout for tryout in rows}
+    return [found[key] for key in ids] if all(key in found for key in ids) else None
 
 
 def tryouts_of(requester: Requester) -> TryOutQuerySet:

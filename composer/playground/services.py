@@ -1,6 +1,9 @@
 """Asking a module or a composition something, and looking for the answer."""
 
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -14,13 +17,14 @@ from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
 from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs.models import Status
+from modules_registry.comparison import COMPARED_MAX
 from modules_registry.models import BaseModel
 from modules_registry.selectors import is_storable
 
 INPUT_CHARACTERS_MAX = 4000  # before anything is tokenised: a prompt of 4 MB takes 11 s, cut or not
 TEMPLATE_CHARACTERS_MAX = 2000
 MAX_NEW_TOKENS, MAX_NEW_TOKENS_LIMIT = 64, 256
-UNFINISHED_MAX = 3  # of one asker
+UNFINISHED_MAX = COMPARED_MAX  # of one asker: a comparison is asked at once
 LOOK_EVERY_S = 0.04
 ASKING_LOCK = 0x7279  # any number that no other advisory lock has
 BUSY_RETRY_S = 10
@@ -72,15 +76,43 @@ def tryout_ask(
     return tryout
 
 
+def tryouts_ask(
+    *,
+    requester: Requester,
+    targets: Sequence[Target],
+    text: str,
+    template: str = "",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> list[TryOut]:
+    """Put the same question to several that stand on one base: to all of them or to none.
+
+    Each counts as one question. Without a template each is asked in its own.
+
+    Raises:
+        Refusal: as `tryout_ask`; they cannot be compared (409).
+    """
+    problem = selectors.not_comparable_because(targets)
+    if problem:
+        raise Refusal("not_comparable", problem, status=409)
+    asked: dict[str, Any] = {"text": text, "template": template, "max_new_tokens": max_new_tokens}
+    with transaction.atomic():
+        return [tryout_ask(requester=requester, target=target, **asked) for target in targets]
+
+
 def tryout_watch(tryout: TryOut) -> None:
     """Note that somebody looks for the answer, and end what will have none."""
-    now = Now()
-    row = TryOut.objects.filter(pk=tryout.pk)
-    row.filter(status=Status.QUEUED).update(seen_at=now)
-    if not selectors.is_anybody_answering():
-        end(row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER)
-    end(row.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED)
+    tryouts_watch([tryout.pk])
     tryout.refresh_from_db()
+
+
+def tryouts_watch(keys: Iterable[UUID]) -> None:
+    """The same of several at once; what is in memory of them is as before."""
+    now = Now()
+    rows = TryOut.objects.filter(pk__in=list(keys))
+    rows.filter(status=Status.QUEUED).update(seen_at=now)
+    if not selectors.is_anybody_answering():
+        end(rows.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER)
+    end(rows.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED)
 
 
 def end(rows: TryOutQuerySet, code: str, message: str) -> None:

@@ -1,11 +1,15 @@
 """The box on a module's page and on a report, and its answers: fragments, or pages of their own."""
 
+from collections.abc import Sequence
+from itertools import chain, zip_longest
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
@@ -23,6 +27,8 @@ from composer.playground.services import (
     tryout_ask,
     tryout_wait,
     tryout_watch,
+    tryouts_ask,
+    tryouts_watch,
 )
 from hub_site.common.errors import Refusal
 from hub_site.common.requests import PageRequest
@@ -62,6 +68,115 @@ def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
     return render(request, "playground/tryout.html", context)
 
 
+@never_cache
+@require_http_methods(["GET", "POST"])
+def compare_try(request: PageRequest) -> HttpResponse:
+    """One question to several modules at once: the box, and by POST their answers beside each other."""
+    targets = selectors.targets_compared(request.GET.getlist("id"), request.user)
+    if targets is None:
+        raise Http404
+    form = TryForm(request.POST if request.method == "POST" else None, initial=beginning_of(targets))
+    if request.method == "POST":
+        return comparison_response(request, targets, form)
+    return compared_page(request, targets, form)
+
+
+def beginning_of(targets: Sequence[Target]) -> dict[str, Any]:
+    return {"input": next(iter(examples_of(targets)), ""), "max_new_tokens": MAX_NEW_TOKENS}
+
+
+def examples_of(targets: Sequence[Target]) -> list[str]:
+    """Inputs that suit them, of each in turn; at most four."""
+    in_turn = chain.from_iterable(zip_longest(*(target.examples for target in targets)))
+    return list(dict.fromkeys(filter(None, in_turn)))[: selectors.EXAMPLES_MAX]
+
+
+def compared_page(
+    request: PageRequest, targets: Sequence[Target], form: TryForm, *, refusal: Refusal | None = None
+) -> HttpResponse:
+    ids = urlencode([("id", target.name) for target in targets])
+    context = {
+        "form": form,
+        "targets": targets,
+        "base": targets[0].base,
+        "not_comparable": selectors.not_comparable_because(targets),
+        "examples": examples_of(targets),
+        "may_ask": may_ask(requester_of(request)),
+        "address": f"{reverse('trying:compare')}?{ids}",
+        "page": f"{reverse('modules_registry:compare')}?{ids}",
+    } | (refusal_context(refusal) if refusal else {})
+    template = "playground/_compared_panel.html" if request.htmx else "playground/compared.html"
+    return render(request, template, context)
+
+
+def comparison_response(request: PageRequest, targets: Sequence[Target], form: TryForm) -> HttpResponse:
+    try:
+        asked = arguments_of(form)
+        with requester_with_session(request) as requester:
+            tryouts = tryouts_ask(requester=requester, targets=targets, **asked)
+    except Refusal as refusal:
+        return comparison_refused(request, targets, form, refusal)
+    for tryout in tryouts:
+        tryout_wait(tryout, seconds=WAIT_S / len(tryouts))
+    if not request.htmx:
+        return redirect(answers_address(tryouts))
+    context = answers_context(tryouts) | {"typed": form.cleaned_data["example"]}
+    return render(request, "playground/_answers.html", context)
+
+
+def comparison_refused(
+    request: PageRequest, targets: Sequence[Target], form: TryForm, refusal: Refusal
+) -> HttpResponse:
+    if request.htmx:
+        return refusal_fragment(request, refusal)
+    response = compared_page(request, targets, form, refusal=refusal)
+    response.status_code = refusal.status
+    for name, value in refusal.headers.items():
+        response[name] = value
+    return response
+
+
+@never_cache
+@require_safe
+def answers_page(request: PageRequest) -> HttpResponse:
+    """The answers to one question beside each other: alone for htmx, else on a page of their own."""
+    ids, requester = request.GET.getlist("of"), requester_of(request)
+    tryouts = selectors.tryouts_named(requester, ids)
+    if tryouts is None:
+        raise Http404
+    if not all(tryout.is_finished for tryout in tryouts):
+        tryouts_watch(tryout.pk for tryout in tryouts)
+        tryouts = selectors.tryouts_named(requester, ids) or tryouts
+    context = answers_context(tryouts)
+    if request.htmx:
+        if request.GET.get("known") == context["standing"]:
+            return HttpResponse(status=204)
+        return render(request, "playground/_answers.html", context)
+    return render(request, "playground/answers.html", context)
+
+
+def answers_address(tryouts: Sequence[TryOut]) -> str:
+    return f"{reverse('trying:answers')}?{urlencode([('of', str(tryout.pk)) for tryout in tryouts])}"
+
+
+def answers_context(tryouts: Sequence[TryOut]) -> dict[str, Any]:
+    """What is shown of them. The base answers each prompt once: modules may have templates of their own."""
+    by_prompt = {tryout.result["prompt"]: tryout for tryout in reversed(tryouts) if tryout.result is not None}
+    waiting = [tryout for tryout in tryouts if not tryout.is_finished]
+    names = [selectors.adapter_name(tryout) for tryout in tryouts]
+    return {
+        "tryouts": list(zip(names, tryouts, strict=True)),
+        "of_base": [(selectors.adapter_name(tryout), tryout) for tryout in reversed(by_prompt.values())],
+        "is_finished": not waiting,
+        "ahead": selectors.ahead_of(waiting[0]) if waiting else 0,
+        "missing_worker": selectors.missing_worker_text(waiting[0]) if waiting else "",
+        "standing": ".".join(status_key(tryout) for tryout in tryouts),
+        "address": answers_address(tryouts),
+        "page": f"{reverse('modules_registry:compare')}?{urlencode([('id', name) for name in names])}",
+        "input": tryouts[0].input,
+    }
+
+
 def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     """GET: the box. POST: ask, and show the answer, how the question stands, or why it cannot be asked."""
     if target is None:
@@ -91,22 +206,35 @@ def answer_response(request: PageRequest, target: Target) -> HttpResponse:
 
 
 def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
+    asked = arguments_of(form)
+    with requester_with_session(request) as requester:
+        return tryout_ask(requester=requester, target=target, **asked)
+
+
+def arguments_of(form: TryForm) -> dict[str, Any]:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
-    with requester_with_session(request) as requester:
-        return tryout_ask(requester=requester, target=target, **form.service_arguments())
+    return form.service_arguments()
 
 
-def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
+def refusal_fragment(request: PageRequest, refusal: Refusal) -> HttpResponse:
     """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200.
 
     It has a place of its own: the question before, which may still wait for its answer, keeps its place.
     """
-    context = {"refusal": refusal.message, "is_for_later": refusal.retry_after_s is not None}
+    response = render(request, "playground/_refusal.html", refusal_context(refusal))
+    return reswap(retarget(response, "#try-refusal"), "innerHTML")
+
+
+def refusal_context(refusal: Refusal) -> dict[str, Any]:
+    return {"refusal": refusal.message, "is_for_later": refusal.retry_after_s is not None}
+
+
+def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
     if request.htmx:
-        response = render(request, "playground/_refusal.html", context)
-        return reswap(retarget(response, "#try-refusal"), "innerHTML")
+        return refusal_fragment(request, refusal)
+    context = refusal_context(refusal)
     for name, messages in refusal.fields.items():
         for message in messages:
             form.add_error(name, message)

@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_max
+from modules_registry.card_facts import join_names, tags_left_out
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name
 from modules_registry.core.adapter_file import read_header, sha256_of, size_of
 from modules_registry.core.adapter_writing import rewrite_tensors
@@ -39,9 +40,11 @@ from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_
 from modules_registry.core.prompt_template import is_prompt_template
 from modules_registry.models import BaseModel
 from modules_registry.storage import TooLargeError
+from modules_registry.tags import TAG_LENGTH_MAX, TAGS_MAX
 from modules_registry.trained_templates import card_stating, trained_template
 
 NOTHING_BESIDE: Mapping[str, str] = {}
+TAG_SHOWN_MAX = 60  # characters
 NO_CARD = ReadCard(check_card(b""))
 
 
@@ -171,7 +174,22 @@ def has_chat(base: BaseModel | None) -> bool:
 def repairs_of_card(read: ReadCard, base_name: str) -> tuple[Repair, ...]:
     """What was wrong with the card of an adapter for this base."""
     of_base = card_base_repairs(base_models_of(read.card), base_name, selectors.library_name_of)
-    return (*read.repairs, *of_base)
+    return (*read.repairs, *of_base, *tags_note(read.card))
+
+
+def tags_note(card: Card) -> list[Repair]:
+    """Which of the card's tags are none here, and what a tag is."""
+    left_out = tags_left_out(card.front_matter)
+    if not left_out:
+        return []
+    named = join_names([f"“{tag[:TAG_SHOWN_MAX]}”" for tag in left_out])
+    many = "tag" if len(left_out) == 1 else "tags"
+    are = "is" if len(left_out) == 1 else "are"
+    sentence = (
+        f"README.md: The {many} {named} {are} left out. A module has at most {TAGS_MAX} tags, of letters and "
+        f"digits, words joined by “-”, up to {TAG_LENGTH_MAX} characters each."
+    )
+    return [Repair("card_tags_left_out", sentence)]
 
 
 def with_repaired_tensors(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:

@@ -5,20 +5,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modules_registry import selectors
-from modules_registry.catalog import HUB_PIPELINES
+from modules_registry.hub_api.told import Told, told_of
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 Json = dict[str, Any]
 RevisionSource = Version | BaseModel
-PIPELINES = {task_type: pipeline for pipeline, task_type in HUB_PIPELINES.items()}
 
 
 def date_of(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-def module_json(module: Module, version: Version, *, blobs: bool = False, with_card: bool = True) -> Json:
-    """A module as model_info() and list_models() read it; the card costs a look into a file."""
+def module_json(
+    module: Module,
+    version: Version,
+    *,
+    blobs: bool = False,
+    with_card: bool = True,
+    told: Told | None = None,
+) -> Json:
+    """A module as model_info() and list_models() read it; the card costs a look into a file.
+
+    Args:
+        told: the languages and tasks of its card, where they are known without it.
+    """
+    told = told or told_of(module, version)
     answer: Json = {
         "_id": f"{module.pk:024x}",
         "id": module.full_name,
@@ -33,7 +44,7 @@ def module_json(module: Module, version: Version, *, blobs: bool = False, with_c
         "downloads": module.downloads,
         "downloadsAllTime": module.downloads,
         "likes": module.likes,
-        "tags": tags_of(module, version),
+        "tags": tags_of(module, version, told),
         "library_name": "peft",
         "cardData": card_data(module, version) if with_card else None,
         "siblings": siblings(version, blobs=blobs),
@@ -46,8 +57,8 @@ def module_json(module: Module, version: Version, *, blobs: bool = False, with_c
             },
             "safetensors": {"parameters": {version.dtype: version.parameters}, "total": version.parameters},
         }
-        if version.task_type in PIPELINES:
-            answer["pipeline_tag"] = PIPELINES[version.task_type]
+    if told.tasks:
+        answer["pipeline_tag"] = told.tasks[0]
     return answer
 
 
@@ -92,12 +103,13 @@ def base_json(base: BaseModel, *, blobs: bool = False) -> Json:
     }
 
 
-def tags_of(module: Module, version: Version) -> list[str]:
+def tags_of(module: Module, version: Version, told: Told) -> list[str]:
+    """What list_models() can be filtered by, each once."""
     tags = ["peft"]
     if version.is_complete:
         tags += ["safetensors", f"base_model:{version.base_name}", f"base_model:adapter:{version.base_name}"]
-        tags += [PIPELINES[version.task_type]] if version.task_type in PIPELINES else []
-    return tags + license_tag(module.licence) + [tag.name for tag in module.tags.all()]
+    tags += [*told.tasks, *told.languages, *license_tag(module.licence)]
+    return list(dict.fromkeys([*tags, *(tag.name for tag in module.tags.all())]))
 
 
 def license_tag(licence: str) -> list[str]:

@@ -10,14 +10,16 @@ from hub_site.accounts.models import ApiToken
 from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
 from modules_registry import selectors
 from modules_registry.catalog import (
-    HUB_PIPELINES,
     HubSearch,
     count_of_owner,
+    languages_in_use,
     licenses_in_use,
     repositories_listed,
     repositories_page,
     tags_in_use,
+    tasks_in_use,
 )
+from modules_registry.core.languages import LANGUAGES
 from modules_registry.hub_api import describe
 from modules_registry.hub_api.errors import HubProtocolError, entry_not_found
 from modules_registry.hub_api.protocol import (
@@ -30,6 +32,7 @@ from modules_registry.hub_api.protocol import (
     repository,
     require_writable_module,
 )
+from modules_registry.hub_api.told import Told, told_of_listed
 from modules_registry.models import BaseModel, Module, Version
 
 PATHS_MAX = 1000
@@ -134,7 +137,11 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     asked = asked_of(request)
     viewer = caller.viewer_of(asked.author)
     page = repositories_page(asked, viewer, cursor=query.get("cursor", ""), size=wanted)
-    listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in page.rows]
+    told = told_of_listed(page.rows)
+    listed = [
+        listed_module_json(module, expand, is_full=is_full, query=query, told=told[module.pk])
+        for module in page.rows
+    ]
     response = JsonResponse(listed, safe=False)
     if page.next:
         following = query.copy()
@@ -146,12 +153,12 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def asked_of(request: HttpRequest) -> HubSearch:
     query = request.GET
     filters = values_of(query, "filter", most=FILTERS_MAX)
-    pipeline = query.get("pipeline_tag", "")
     never = any(query.get(name) for name in ("inference", "inference_provider", "apps", "num_parameters"))
     return HubSearch(
         q=query.get("search", "")[:200],
         author=query.get("author", ""),
-        filters=tuple(dict.fromkeys(each for each in [*filters, pipeline.strip()] if each)),
+        filters=tuple(dict.fromkeys(filters)),
+        pipeline=query.get("pipeline_tag", "").strip(),
         sort=query.get("sort", ""),
         is_none=never or is_true(query.get("gated")),
     )
@@ -166,10 +173,12 @@ def values_of(query: QueryDict, name: str, *, most: int) -> list[str]:
     return values
 
 
-def listed_module_json(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
+def listed_module_json(
+    module: Module, expand: list[str], *, is_full: bool, query: Any, told: Told
+) -> dict[str, Any]:
     version = module.current or module.draft
     assert version is not None, "a listed module has one or the other"
-    answer = describe.module_json(module, version, with_card=is_full)
+    answer = describe.module_json(module, version, with_card=is_full, told=told)
     if expand:
         return describe.only(answer, expand)
     wanted = set(answer) - {"cardData", "config", "usedStorage"}
@@ -197,7 +206,11 @@ def tags_by_type(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return JsonResponse(
         {
             "library": [{"id": name, "label": label, "type": "library"} for name, label in library],
-            "pipeline_tag": [{"id": name, "label": name, "type": "pipeline_tag"} for name in HUB_PIPELINES],
+            "pipeline_tag": [{"id": name, "label": name, "type": "pipeline_tag"} for name in tasks_in_use()],
+            "language": [
+                {"id": code, "label": LANGUAGES.get(code, code), "type": "language"}
+                for code in languages_in_use()
+            ],
             "license": [
                 {"id": f"license:{name}", "label": name, "type": "license"} for name in licenses_in_use()
             ],

@@ -14,7 +14,7 @@ from modules_registry.core.licenses.names import license_label
 from modules_registry.core.sizes import size_in_words
 from modules_registry.evidence import Measured, measured_of
 from modules_registry.likeness import CopyOf, originals_of
-from modules_registry.models import Module
+from modules_registry.models import Module, base_address
 
 register = template.Library()
 
@@ -32,6 +32,11 @@ def address(filters: ModuleFilters) -> str:
     """The library, searched like this."""
     query = filters.as_query()
     return library_address() + (f"?{query}" if query else "")
+
+
+@register.filter(name="base_address")
+def address_of_base(name: str) -> str:
+    return base_address(name)
 
 
 @register.simple_tag

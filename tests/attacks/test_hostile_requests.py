@@ -29,7 +29,8 @@ HOSTILE = (
 )  # fmt: skip
 QUERY = """q tag page page_size after limit cursor filter expand sort revision show state modules base find
     draft again task search author p next recursive blobs key new number
-    match language allows rank size target scaling architecture composable evidence""".split()  # noqa: SIM905
+    match language allows rank size target scaling architecture composable evidence
+    id of task known""".split()  # noqa: SIM905
 KEYS = ("name", "examples", "modules", "fields", "sources", "files", "objects")
 BODIES = (
     DEEP,

@@ -127,6 +127,8 @@ NO_PAGES = {
     "/shared/{token}/report.json": "a file",
     "/shared/{token}/report.md": "a file",
     "/staff/accounts/": "leads to an account",
+    "/try/answers/": "a part of the comparison: test_comparing.py",
+    "/try/compare/": "the same",
     "/try/compositions/{composition_id}/": "a part of the report: test_try_it.py",
     "/try/modules/{namespace}/{name}/": "a part of the module's page: test_try_it.py",
     "/try/modules/{namespace}/{name}/{revision}/": "the same",

@@ -1,7 +1,11 @@
 """Modules found by examples: who may search what, what is stored, what the page and the API show."""
 
+import html
+import json
+
 import pytest
 from django.test import Client
+from rest_framework.test import APIClient
 
 from composer.core.spec.examples import example_sha256
 from composer.finding.selectors import found_modules
@@ -11,6 +15,7 @@ from composer.playground.selectors import Requester
 from composer.run.example_search import take_in
 from composer.run.job_folder import write_search
 from composer.run.runner import claim_next
+from composer.task.demo_tasks import demo_tasks
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -18,6 +23,7 @@ from modules_registry.models import Module, Version
 from tests.composer.conftest import SHOTS
 
 FIND = "/find/"
+ASKED = {"examples": [{"input": "a", "output": "A"}], "sentence": "fruit"}
 PASTED = "apple\tAPPLE\npear\tPEAR"
 pytestmark = pytest.mark.usefixtures("wakes", "modules")
 
@@ -221,3 +227,38 @@ def test_the_api_answers_with_the_order_by_words_and_then_by_loss(api_of, alice,
     assert (best["name"], best["loss_nats"], best["drop_nats"]) == ("bob/upper", 0.5, 1.5)
     assert (answer.data["is_finished"], answer.data["n_tried"]) == (True, 3)
     assert api_of(charlie).get(asked.headers["Location"]).status_code == 404
+
+
+def test_a_program_without_an_account_searches_the_demo_base_as_the_page_does(
+    demo_base, api_of, alice, settings
+):
+    settings.HUB_TRY_VISITORS_PER_MINUTE = 1
+    visitor, elsewhere = APIClient(), APIClient(REMOTE_ADDR="192.0.2.7")
+    asked = visitor.post("/api/v1/find", ASKED)
+    assert (asked.status_code, asked.headers["RateLimit-Policy"]) == (202, '"searches";q=1;w=60')
+    address = asked.headers["Location"]
+    measured(ExampleSearch.objects.get(), {"bob/upper": (0.5, 1)})
+    assert visitor.get(address).data["modules"][0]["name"] == "bob/upper"
+    for other in (elsewhere, api_of(alice)):
+        assert other.get(address).status_code == 404
+    refused = visitor.post("/api/v1/find", ASKED)
+    assert (refused.status_code, refused.data["error"]["code"]) == (429, "too_often")
+    assert elsewhere.post("/api/v1/find", ASKED).status_code == 202
+    assert not ExampleSearch.objects.exclude(owner=None).exists()
+
+
+def test_without_an_account_a_program_searches_no_other_base_and_none_where_visitors_may_not(base, settings):
+    refused = APIClient().post("/api/v1/find", ASKED | {"base": base.name})
+    assert refused.status_code in (400, 401)
+    settings.HUB_TRY_VISITORS_PER_MINUTE = 0
+    assert APIClient().post("/api/v1/find", ASKED).status_code == 401
+    assert not ExampleSearch.objects.exists()
+
+
+def test_a_ready_made_task_fills_the_form_with_its_examples(browser_of, alice):
+    task = next(iter(demo_tasks()))
+    page = text_of(browser_of(alice).get(f"{FIND}?task={task.name}"))
+    assert html.escape(task.sentence) in page
+    for pair in task.shots[:20]:
+        assert html.escape(json.dumps(pair.input, ensure_ascii=False)) in page
+    assert browser_of(alice).get(f"{FIND}?task=none%00").status_code == 200

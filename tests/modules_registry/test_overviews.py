@@ -3,9 +3,9 @@
 import pytest
 
 from modules_registry.evidence import evidence_record
-from modules_registry.models import Evidence, Module
+from modules_registry.models import BaseAlias, Evidence, Module
 from modules_registry.popularity import module_like
-from tests.factories import BASE_NAME, LAYERS, WIDTH, make_module
+from tests.factories import BASE_NAME, LAYERS, WIDTH, config_file, make_module
 
 pytestmark = pytest.mark.django_db
 
@@ -63,3 +63,63 @@ def test_a_base_s_page_shows_the_modules_with_the_most_evidence_first(client, al
     page = client.get(f"/{base.name}").content.decode()
     places = {name: page.index(f'href="/alice/{name}"') for name in names}
     assert sorted(places, key=places.__getitem__) == ["measured-twice", "measured-once", "loved", "plain"]
+
+
+FOREIGN = "google/flan-t5-small"
+
+
+@pytest.fixture
+def foreign(alice, bob, base):
+    """Two modules for a base that the library does not have, and one for one that it has."""
+    make_module(alice, "here")
+    for owner, name, base_name in ((alice, "there", FOREIGN), (bob, "else", FOREIGN.upper())):
+        make_module(owner, name, config_file=config_file(base_model_name_or_path=base_name))
+
+
+def test_a_base_elsewhere_has_a_page_that_says_so(client, foreign):
+    page = client.get(f"/{FOREIGN}").content.decode()
+    assert 'href="/alice/there"' in page
+    assert 'href="/alice/here"' not in page
+    assert f'href="https://huggingface.co/{FOREIGN}"' in page
+    assert "cannot be composed" in page
+    assert f'href="/{FOREIGN}"' in client.get("/alice/there").content.decode()
+    assert f'href="/{FOREIGN}"' in client.get(f"/modules/?base={FOREIGN}").content.decode()
+
+
+def test_a_base_elsewhere_is_told_to_programs(client, foreign, base):
+    told = client.get(f"/api/v1/bases/{FOREIGN}").json()
+    assert (told["name"], told["is_here"], told["modules_count"]) == (FOREIGN, False, 1)
+    assert told["hub_url"] == f"https://huggingface.co/{FOREIGN}"
+    assert (told["revision"], told["kind"], told["layers"]) == ("", None, [])
+    here = client.get(f"/api/v1/bases/{base.name}").json()
+    assert (here["is_here"], here["hub_url"]) == (True, None)
+
+
+def test_every_base_that_the_facet_names_has_a_page(client, foreign):
+    facets = client.get("/api/v1/modules/facets").json()["facets"]
+    [bases] = [facet["values"] for facet in facets if facet["name"] == "base"]
+    assert len(bases) == 3
+    for each in bases:
+        assert client.get(f"/{each['value']}").status_code == 200
+        told = client.get(f"/api/v1/bases/{each['value']}").json()
+        assert told["modules_count"] == each["count"]
+
+
+def test_a_base_is_found_in_any_case_and_by_its_other_names(client, foreign, base):
+    assert client.get("/Google/flan-t5-small")["Location"].casefold() == f"/{FOREIGN}"
+    BaseAlias.objects.create(name="unsloth/tiny-4bit", base=base)
+    assert client.get("/unsloth/tiny-4bit")["Location"] == f"/{base.name}"
+    assert client.get("/api/v1/bases/unsloth/tiny-4bit").json()["name"] == base.name
+
+
+@pytest.mark.parametrize("address", ["/{}", "/{}/tree/main", "/api/v1/bases/{}"])
+def test_a_base_of_private_modules_alone_is_none_for_strangers(client, foreign, alice, browser_of, address):
+    Module.objects.update(private=True)
+    assert client.get(address.format(FOREIGN)).status_code == 404
+    assert browser_of(alice).get(address.format(FOREIGN)).status_code == 200
+    assert client.get(address.format("nobody/none")).status_code == 404
+
+
+def test_a_base_without_an_owner_leads_to_its_modules(client, alice):
+    make_module(alice, "small", config_file=config_file(base_model_name_or_path="gpt2"))
+    assert 'href="/modules/?base=gpt2"' in client.get("/alice/small").content.decode()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import sys
 import pytest
 from django.conf import settings
 
+from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import BaseModel, Module, Version
-from modules_registry.services import version_add
+from modules_registry.services import module_publish, version_add
 from modules_registry.snippets import (
     AUTO_CLASS,
     PEFT,
@@ -21,7 +23,8 @@ from modules_registry.snippets import (
     snippets_for_module,
     vllm_snippet,
 )
-from tests.factories import adapter_files
+from tests.factories import BASE_NAME, adapter_files, make_module
+from tests.served_site import served_site
 
 SITE = "https://hub.example.org"
 CAUSAL, SEQ2SEQ = BaseModel.Kind.CAUSAL, BaseModel.Kind.SEQ2SEQ
@@ -59,6 +62,78 @@ def test_every_way_to_use_a_module_is_whole_and_parses(french):
         if snippet.label == "Python":
             ast.parse(snippet.code)
             assert "generate" in snippet.code
+
+
+WAYS = {
+    "Python, with peft",
+    "Python, with transformers alone",
+    "Notebook",
+    "Shell: download the folder with hf",
+    "Shell, with vLLM",
+    "Shell: download the files",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_private", [False, True], ids=["public", "private"])
+def test_a_module_whose_base_is_elsewhere_can_be_used_in_all_the_same_ways(alice, is_private):
+    module = make_module(alice, "foreign")  # the library has no base at all
+    module.private = is_private
+    snippets = snippets_for_module(module, module.current, SITE)
+    made = {snippet.label: snippet.code for snippet in snippets}
+    assert set(made) == WAYS
+    assert all(snippet.code or snippet.note for snippet in snippets)
+    token = '"lh_…"' if is_private else "False"  # a token of another Hub is not sent here
+    for label in ("Python, with peft", "Python, with transformers alone", "Notebook"):
+        code = made[label].replace("%pip install peft transformers", "")
+        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+        [fetch] = [call for call in calls if ast.unparse(call.func) == "snapshot_download"]
+        assert ast.unparse(fetch) == ast.unparse(
+            ast.parse(f'snapshot_download("alice/foreign", endpoint="{SITE}", token={token})')
+        )
+        for part in (f'from_pretrained("{BASE_NAME}")', "generate", "decode"):
+            assert part in code
+    sent = "HF_TOKEN=lh_… " if is_private else ""
+    expected = f"HF_ENDPOINT={SITE} {sent}hf download alice/foreign --local-dir foreign"
+    assert made["Shell: download the folder with hf"] == expected
+    assert ("lh_…" in made["Shell: download the files"]) == is_private
+
+
+@pytest.mark.django_db
+def test_an_earlier_version_for_a_base_elsewhere_is_used_at_its_revision(alice):
+    module = make_module(alice, "foreign")
+    earlier = module.current
+    version_add(author=alice, module=module, **adapter_files(seed=1))
+    made = {snippet.label: snippet.code for snippet in snippets_for_module(module, earlier, SITE)}
+    for label in ("Python, with peft", "Python, with transformers alone", "Notebook"):
+        assert '"alice/foreign", revision="v1", endpoint=' in made[label]
+    assert "--revision v1" in made["Shell: download the folder with hf"]
+    assert "/resolve/v1" in made["Shell: download the files"]
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_the_python_for_a_base_elsewhere_fetches_the_module_and_answers(alice, settings, tmp_path):
+    """The base is found under its name, as if it had come from its Hub; the module comes from this site."""
+    bundle = settings.BASE_DIR / "demo/bundle"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/tiny-t5").symlink_to(bundle / "base")
+    with served_site(settings.HUB_DATA) as site:
+        files = [bundle / "modules/upper" / name for name in ("adapter_config.json", WEIGHTS_FILE)]
+        with files[0].open("rb") as config, files[1].open("rb") as weights:
+            module = module_publish(
+                author=alice, namespace=alice.namespace, name="upper", sentence="Upper case.",
+                licence="mit", tags=[], config_file=config, weights_file=weights,
+            )  # fmt: skip
+        assert (module.current.base, module.current.base_name) == (None, "demo/tiny-t5")
+        made = {each.label: each.code for each in snippets_for_module(module, module.current, site.address)}
+        for label in ("Python, with peft", "Python, with transformers alone"):
+            code = made[label].replace("What you ask", ": sock")
+            ran = subprocess.run(
+                [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+                env={**os.environ, "HF_HOME": str(tmp_path / "home")},
+            )  # fmt: skip
+            assert ran.stdout.strip() == "SOCK"
 
 
 @pytest.mark.django_db

@@ -100,7 +100,8 @@ def test_a_private_module_and_an_answer_exist_for_their_people_only(api_of, alic
     assert api_of(bob).get(asked.headers["Location"]).status_code == 200
 
 
-def test_a_program_needs_a_token_that_may_write(api_of, alice, module):
+def test_a_program_needs_a_token_that_may_write(api_of, alice, module, settings):
+    settings.HUB_TRY_VISITORS_PER_MINUTE = 0
     assert APIClient().post(ADDRESS, {"input": "apple"}).status_code == 401
     assert api_of(alice, scope="read").post(ADDRESS, {"input": "apple"}).status_code == 403
 
@@ -118,3 +119,18 @@ def test_the_schema_describes_asking_and_answering(client):
     assert {"200", "202", "404", "409", "422", "429", "503"} <= set(asking["responses"])
     assert "/api/v1/compositions/{composition_id}/try" in schema["paths"]
     assert "/api/v1/tryouts/{id}" in schema["paths"] or "/api/v1/tryouts/{tryout_id}" in schema["paths"]
+
+
+def test_a_program_without_an_account_tries_modules_as_visitors_do(api_of, alice, module, run, settings):
+    settings.HUB_TRY_VISITORS_PER_MINUTE = 1
+    visitor, elsewhere = APIClient(), APIClient(REMOTE_ADDR="192.0.2.7")
+    asked = visitor.post(ADDRESS, {"input": "apple"})
+    assert (asked.status_code, asked.headers["RateLimit-Policy"]) == (202, '"tries";q=1;w=60')
+    run(TryOut.objects.get())
+    address = asked.headers["Location"]
+    assert visitor.get(address).data["answer"]["tokens"] == 1
+    for other in (elsewhere, api_of(alice)):
+        assert other.get(address).status_code == 404
+    refused = visitor.post(ADDRESS, {"input": "apple"})
+    assert (refused.status_code, refused.data["error"]["code"]) == (429, "too_often")
+    assert elsewhere.post(ADDRESS, {"input": "apple"}).status_code == 202
