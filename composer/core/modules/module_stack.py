@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import pad
 
+from composer.core.modules.sources import ANY_BASE
 from composer.core.spec.errors import (
     MismatchedModulesError,
     ModuleNotComposableError,
@@ -32,8 +33,6 @@ from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_weights import BaseWeights, read_base
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, BaseModelRefusal, GateRefusal
 from modules_registry.core.gate import AdapterDescription, copy_test, describe_adapter
-
-ANY_BASE = "any/base"  # the base that a config names does not matter here: the job has its own
 
 
 @dataclass(frozen=True)
