@@ -26,6 +26,8 @@ ModuleReference: TypeAlias = "str | os.PathLike[str] | PeftModel | Source"
 GivenExample: TypeAlias = "Sequence[object] | Mapping[str, object] | Example"
 GivenExamples: TypeAlias = "Iterable[GivenExample] | os.PathLike[str]"
 
+UNNAMED_BASE = "base"  # of a model in memory that was loaded from nowhere
+
 
 # --- examples -----------------------------------------------------------------
 
@@ -152,7 +154,7 @@ def save_base(model: Any, folder: Path, tokenizer: Any = None) -> Source:
             ) from error
     model.save_pretrained(folder, state_dict=own_weights(model))
     tokenizer.save_pretrained(folder)
-    return Source(name or "base", folder)
+    return Source(name or UNNAMED_BASE, folder)
 
 
 def own_weights(model: Any) -> dict[str, Any]:
