@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
+from composer.core.model.plain_text import without_marks
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, INPUT, fill_template, split_prompt
 
@@ -134,7 +135,12 @@ class EncodedBlocks:
         return "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
 
     def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
-        return {"as": "text", "template": self.base.template, "before": self._before(shown), "end": None}
+        return {
+            "as": "text",
+            "template": self.base.template,
+            "before": without_marks(self._before(shown)),
+            "end": None,
+        }
 
     def answer(self, output: str, text: str) -> str:
         return output

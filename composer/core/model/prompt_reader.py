@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from composer.core.model.plain_text import PlainText, without_marks
 from composer.core.spec.errors import BaseModelError
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import (
@@ -25,6 +26,8 @@ from composer.core.spec.templates import (
 class PromptReader:
     """The prompts and answers of one base model.
 
+    A special token in the input or the output of an example is plain text, and marked as such in prompts.
+
     Attributes:
         tokenizer: of the model.
         is_encoder_decoder: whether the model is an encoder-decoder.
@@ -38,6 +41,11 @@ class PromptReader:
         self.is_encoder_decoder = is_encoder_decoder
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+
+    @cached_property
+    def texts(self) -> PlainText:
+        """Return how the tokenizer reads texts of users."""
+        return PlainText(self.tokenizer)
 
     def choose_template(self, asked: str, stated: Mapping[str, str | None]) -> ChosenTemplate:
         """Return the template of a composition on this base model; see `templates.choose_template`."""
@@ -55,6 +63,7 @@ class PromptReader:
 
     def _prompt_and_space(self, text: str, template: str) -> tuple[str, str]:
         """Return the prompt of an input, and the white space that its answer begins with."""
+        text = self.texts.marked(text)
         if template == CHAT:
             return self._chat_prompt(text), self.turn_space
         if self.is_encoder_decoder:  # its answer is a text of its own
@@ -83,7 +92,7 @@ class PromptReader:
 
     def _turns(self, turns: Sequence[tuple[str, str]], *, asks: bool) -> str:
         """Return turns as the chat template alone writes them; as `chat`."""
-        messages = [{"role": role, "content": text} for role, text in turns]
+        messages = [{"role": role, "content": self.texts.marked(text)} for role, text in turns]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
         except (TemplateError, TypeError, ValueError) as error:
@@ -163,20 +172,22 @@ class PromptReader:
 
     def answer_ids(self, prompt: str, output: str, end: str | None, after: str) -> list[int]:
         """Return the token ids of an output behind a prompt, with `end`, or exactly one EOS, at its end."""
+        output = self.texts.marked(output)
         if self.is_encoder_decoder and end is None:
-            ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
+            ids = self.texts.ids(output, add_special_tokens=True, is_target=True)
             return [*self._without_end(ids), self.tokenizer.eos_token_id]
         if end is None:
             return [*self._without_end(self._continued_ids(prompt, output)), self.tokenizer.eos_token_id]
         text = output + end
         # Two line breaks are one token at the end of a text, and two in front of a word.
         ids = self._continued_ids(prompt, f"{text}{after}a")
+        begin = without_marks(text).lstrip(" ")
         for length in range(1, len(ids)):
             decoded = self.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
-            if decoded.lstrip(" ").startswith(text.lstrip(" ")):  # some tokenizers drop the first space
+            if decoded.lstrip(" ").startswith(begin):  # some tokenizers drop the first space
                 return ids[:length]
         # the tokenizer does not keep white space, so it cannot be told where the text ends
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.texts.ids(text)
 
     def _continued_ids(self, prompt: str, text: str) -> list[int]:
         """Return the token ids of the text behind the prompt; an encoder-decoder's are those of it alone."""
@@ -184,8 +195,7 @@ class PromptReader:
             before, whole = self.prompt_ids(prompt), self.prompt_ids(prompt + text)
             if whole[: len(before)] == before:
                 return whole[len(before) :]
-        alone: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return alone
+        return self.texts.ids(text)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, at least one.
@@ -194,7 +204,7 @@ class PromptReader:
         """
         bos = self.tokenizer.bos_token
         begun = bool(bos) and prompt.startswith(bos)  # chat templates contain BOS as text
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
+        ids = self.texts.ids(prompt, add_special_tokens=not begun)
         if not self.is_encoder_decoder:
             ids = self._without_end(ids)
         return ids or [self._first_id()]
@@ -217,7 +227,7 @@ class PromptReader:
     def cut(self, answer: str, end: str | None) -> str:
         """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""
         for text in (end, self.turn_end):
-            if text:
+            if text and text not in self.texts.special_tokens:  # these end the answer as tokens
                 answer = answer.partition(text)[0]
         return answer
 
