@@ -4,7 +4,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from composer.core.evaluation.in_context_prompts import EncodedBlocks, Turns
+from composer.core.evaluation.in_context_prompts import Blocks, EncodedBlocks, Turns
 from composer.core.model.answering import AnsweringBase
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.plain_text import without_marks
@@ -130,11 +130,12 @@ def test_the_same_prompt_is_read_on_every_path(kind, tmp_path):
     assert read[: len(ids)] == ids
     prompt, length = AnsweringBase(base).read(example.input, "auto")
     assert (base.prompt_ids(prompt), length) == (ids, len(ids))
-    if base.is_encoder_decoder:
-        blocks = EncodedBlocks(base)
-        shown = base.prompt_ids(blocks.prompt([example], "fig"))
-        assert shown.count(base.tokenizer.eos_token_id) == 1
-        assert "</s>" in blocks.recipe([example])["before"]
+    blocks = EncodedBlocks(base) if base.is_encoder_decoder else Blocks(base, "\n", "\n")
+    shown = base.prompt_ids(blocks.prompt([example, Example("hat", "leg </s>")], "fig </s> saw"))
+    assert shown.count(base.tokenizer.eos_token_id) == base.is_encoder_decoder
+    before = blocks.recipe([example])["before"]
+    assert "cat </s> dog" in before
+    assert without_marks(before) == before
 
 
 def test_no_false_warning_tells_of_an_output_with_a_special_token(reader):
