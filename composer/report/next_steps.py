@@ -84,8 +84,9 @@ def what_to_try(report: Report) -> Iterator[str]:
     is_weak = quality_level(report) == "weak"
     is_hopeless = decision == "none" and is_weak  # more of them would only say so again
     if decision in ("none", "unsure", "unmeasured") and n_held_out < LARGE_ENOUGH and not is_hopeless:
+        tell = "tells" if n_held_out == 1 else "tell"
         yield (
-            f"Hold out more examples: {n_held_out} tell only a large gain from luck."
+            f"Hold out more examples: {n_held_out} {tell} only a large gain from luck."
             if n_held_out
             else "Hold out some examples: they measure how often it is right."
         )

@@ -50,7 +50,11 @@ class PromptReader:
     def choose_template(self, asked: str, stated: Mapping[str, str | None]) -> ChosenTemplate:
         """Return the template of a composition on this base model; see `templates.choose_template`."""
         return choose_template(
-            asked, stated, is_encoder_decoder=self.is_encoder_decoder, has_chat=self.has_chat
+            asked,
+            stated,
+            is_encoder_decoder=self.is_encoder_decoder,
+            has_chat=self.has_chat,
+            chat_fault=self.chat_fault,
         )
 
     def prompt(self, text: str, template: str | None = None) -> str:
@@ -142,15 +146,21 @@ class PromptReader:
     @cached_property
     def has_chat(self) -> bool:
         """Return whether this is a decoder-only base with a chat template for user and assistant in turn."""
+        is_there = not self.is_encoder_decoder and bool(self.tokenizer.chat_template)
+        return is_there and not self.chat_fault
+
+    @cached_property
+    def chat_fault(self) -> str:
+        """Return why a decoder-only base's chat template cannot be used; empty if it can or there is none."""
         if self.is_encoder_decoder or not self.tokenizer.chat_template:
-            return False
+            return ""
         try:
             self._turns(
                 [("user", "a question"), ("assistant", "an answer"), ("user", "a question")], asks=True
             )
-        except BaseModelError:
-            return False
-        return True
+        except BaseModelError as error:
+            return first_line(error.__cause__ or error)
+        return ""
 
     def prompts_and_answers(
         self, examples: Sequence[Example], template: str | None = None
@@ -245,6 +255,6 @@ class PromptReader:
         return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, at most 200 characters; its class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
