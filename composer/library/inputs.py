@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from composer.core.modules.sources import Source, base_source, module_source
+from composer.core.modules.sources import UNNAMED_BASE, Source, base_source, module_source
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError, NoExamplesError
 from composer.core.spec.example_files import AS_EXPECTED, Reading, read_objects
 from composer.core.spec.example_rows import Columns
@@ -25,8 +25,6 @@ BaseReference: TypeAlias = "str | os.PathLike[str] | PreTrainedModel | PeftModel
 ModuleReference: TypeAlias = "str | os.PathLike[str] | PeftModel | Source"
 GivenExample: TypeAlias = "Sequence[object] | Mapping[str, object] | Example"
 GivenExamples: TypeAlias = "Iterable[GivenExample] | os.PathLike[str]"
-
-UNNAMED_BASE = "base"  # of a model in memory that was loaded from nowhere
 
 
 # --- examples -----------------------------------------------------------------

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from composer.core.modules.sources import ANY_BASE
 from composer.core.spec.errors import InvalidJobError
 from composer.library.inputs import ModuleReference, find_module
-from modules_registry.core.adapter_config import read_config
+from modules_registry.core.adapter_config import ANY_BASE, read_config
 from modules_registry.core.delta import (
     Delta,
     DeltaDistance,

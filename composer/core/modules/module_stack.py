@@ -20,7 +20,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import pad
 
-from composer.core.modules.sources import ANY_BASE
 from composer.core.spec.errors import (
     MismatchedModulesError,
     ModuleNotComposableError,
@@ -28,7 +27,7 @@ from composer.core.spec.errors import (
     ModuleUnreadableError,
     NoModulesError,
 )
-from modules_registry.core.adapter_config import read_config
+from modules_registry.core.adapter_config import ANY_BASE, read_config
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_weights import BaseWeights, read_base
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, BaseModelRefusal, GateRefusal

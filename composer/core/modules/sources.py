@@ -28,7 +28,7 @@ WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(/|$)")
 # No pickles: loading a .bin file can run code that its author put there.
 MODULE_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 BASE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
-ANY_BASE = "any/base"  # stands in for the base that a config names where that does not matter
+UNNAMED_BASE = "base"  # the name of a model in memory that was loaded from nowhere
 SUBFOLDERS = ("*/*",)  # other formats of the same weights, which are not read
 
 
