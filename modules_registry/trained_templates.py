@@ -17,13 +17,14 @@ What is none of these stays unknown, and the page asks.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modules_registry.core.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card, read_any_card
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
 from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
+from modules_registry.core.strict_json import quote_value
 
 CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE = (
     "chat_template.jinja", "tokenizer_config.json", "training_args.yaml",
@@ -39,10 +40,15 @@ LLAMA_FACTORY_TEXTS = {"default": "Human: {input}\nAssistant:", "empty": INPUT}
 
 @dataclass(frozen=True)
 class FoundTemplate:
-    """A template, and what it was read from, as the end of a sentence; both empty if nothing tells it."""
+    """A template, and what it was read from, as the end of a sentence; both empty if nothing tells it.
+
+    Attributes:
+        unread: what says of a template that cannot be read, as a sentence without its end; mostly empty.
+    """
 
     template: str = ""
     source: str = ""
+    unread: str = ""
 
 
 def trained_template(
@@ -65,22 +71,30 @@ def find_template(
             known.
         base_has_chat: false where the base is known to be none with a chat template.
     """
+    unread = ""
     for said, file in ((card.front_matter.get(KEY), CARD_FILE), (config.get(KEY), CONFIG_FILE)):
         if said == {"input": ""}:  # {input} without quotes is a mapping in YAML
-            return FoundTemplate(INPUT, f"stated in {file}")
+            return FoundTemplate(INPUT, f"stated in {file}", unread)
         if is_prompt_template(said):
-            return FoundTemplate(str(said), f"stated in {file}")
+            return FoundTemplate(str(said), f"stated in {file}", unread)
+        if said not in (None, ""):
+            unread = unread or (
+                f"the {KEY} in {file} is neither text with {INPUT} nor the word {CHAT}: {quote_value(said)}"
+            )
     found = recognized_template(card, beside)
     can_chat = base_has_chat and config.get("task_type") != ENCODER_DECODER
-    return found if found.template and (found.template != CHAT or can_chat) else FoundTemplate()
+    if found.template and (found.template != CHAT or can_chat):
+        return replace(found, unread=unread)
+    return FoundTemplate(unread=unread or found.unread)
 
 
 def recognized_template(card: Card, beside: Mapping[str, str]) -> FoundTemplate:
     """The template by what a trainer wrote into card and folder; empty if that says nothing."""
     if axolotl := AXOLOTL.search(card.text):
-        return FoundTemplate(
-            axolotl_template(axolotl["yaml"]), f"read from axolotl's settings in {CARD_FILE}"
-        )
+        template = axolotl_template(axolotl["yaml"])
+        if not template:
+            return FoundTemplate(unread=axolotl_unread(axolotl["yaml"]))
+        return FoundTemplate(template, f"read from axolotl's settings in {CARD_FILE}")
     if "llama-factory" in tags_of(card) or BOARD_FILE in beside:
         file = BOARD_FILE if BOARD_FILE in beside else CARD_FILE
         return FoundTemplate(
@@ -98,6 +112,15 @@ def axolotl_template(source: str) -> str:
     found = {axolotl_data_set_template(one) for one in data_sets}
     (only,) = found if len(found) == 1 else ("",)
     return only
+
+
+def axolotl_unread(source: str) -> str:
+    """What to say of axolotl's settings that tell no template."""
+    data_sets = read_yaml(source).get("datasets")
+    listed = data_sets if isinstance(data_sets, list) else []
+    kinds = [one.get("type") for one in listed if isinstance(one, dict)]
+    named = ", ".join(dict.fromkeys(quote_value(kind) for kind in kinds if isinstance(kind, str)))
+    return f"axolotl's settings in {CARD_FILE} tell no one template" + (f" (type {named})" if named else "")
 
 
 def axolotl_data_set_template(data_set: object) -> str:
@@ -144,14 +167,14 @@ def read_yaml(source: str) -> dict[str, Any]:
 # --- a folder of this machine, and a card that states it ------------------------
 
 
-def template_of_folder(folder: Path) -> str:
-    """The template of the module in a folder, as `trained_template` tells it."""
+def template_of_folder(folder: Path) -> FoundTemplate:
+    """The template of the module in a folder, as `find_template` tells it."""
     texts = dict(text_files(folder, (CONFIG_FILE, *BY_PRODUCTS)))
     try:
         config = json.loads(texts.pop(CONFIG_FILE, "{}"))
     except (ValueError, RecursionError):
         config = {}
-    return trained_template(card_of_folder(folder), config if isinstance(config, dict) else {}, texts)
+    return find_template(card_of_folder(folder), config if isinstance(config, dict) else {}, texts)
 
 
 def card_of_folder(folder: Path) -> Card:

@@ -105,6 +105,7 @@ from composer.core.spec.stages import Stage
 from composer.core.spec.templates import (
     CHAT,
     unify_templates,
+    warning_of_broken_chat,
     warning_of_missing_chat,
     warning_of_other_templates,
 )
@@ -550,6 +551,7 @@ class CompositionRun:
         stated = {source.name: source.template for source in self.fitting}
         is_trained_so = set(stated.values()) == {self.job.template}
         found = [
+            warning_of_broken_chat(self.job.template, self.base.chat_fault),
             warning_of_missing_chat(self.without_chat),
             warning_of_other_templates(self.job.template, stated),
             "" if is_trained_so else self.base.template_warning(),

@@ -10,12 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from composer.core.modules.sources import Source, hub_address
+from composer.core.modules.sources import UNNAMED_BASE, Source, hub_address
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.verdict_rule import COMPOSITIONS, Quality, QuestionTokens, verdict_texts
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
+from modules_registry.core.adapter_config import is_base_name
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -141,13 +142,24 @@ class Composition:
             adapter: a key of `adapters`.
 
         Raises:
-            InvalidJobError: there is no such adapter.
+            InvalidJobError: there is no such adapter, or `base` is no model that it fits.
         """
         folder = self.adapter_folder(adapter)
         from peft import PeftModel
+        from transformers import PreTrainedModel
 
+        if base is None:
+            base = load_model(self._base.folder)
+        elif not isinstance(base, PreTrainedModel):
+            raise InvalidJobError(f"The base must be a PreTrainedModel, not {type(base).__name__}.")
         with quiet_libraries():
-            wrapped: PeftModel = PeftModel.from_pretrained(base or load_model(self._base.folder), str(folder))
+            try:
+                wrapped: PeftModel = PeftModel.from_pretrained(base, str(folder))
+            except (ValueError, RuntimeError, KeyError) as error:  # whichever peft meets first
+                raise InvalidJobError(
+                    f"The adapter does not fit this {type(base).__name__}: it was composed for "
+                    f"{self._base.name}."
+                ) from error
         return wrapped.eval()
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -157,26 +169,44 @@ class Composition:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._base.folder)
         return tokenizer
 
-    def save(self, path: "str | os.PathLike[str]", *, adapter: str = COMPOSED) -> Path:
+    def save(
+        self, path: "str | os.PathLike[str]", *, adapter: str = COMPOSED, base_model: str | None = None
+    ) -> Path:
         """Copy the adapter, its README.md and the report.json into a folder; peft loads it from there.
 
         Args:
             path: of the folder; made if it does not exist.
             adapter: a key of `adapters`.
+            base_model: the name of the base model on a Hub, for these files to name; None keeps what
+                `compose` was given, such as a folder.
 
         Raises:
-            InvalidJobError: there is no such adapter.
+            InvalidJobError: there is no such adapter, the base model's name is none of a Hub, or nothing can
+                be written to the folder.
         """
         made = self.adapter_folder(adapter)
+        if base_model is not None:
+            require_hub_name(base_model)
         folder = Path(path).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ADAPTER_FILES:
-            shutil.copyfile(made / name, folder / name)
-        shutil.copyfile(self.folder / REPORT_FILE, folder / REPORT_FILE)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ADAPTER_FILES:
+                shutil.copyfile(made / name, folder / name)
+            shutil.copyfile(self.folder / REPORT_FILE, folder / REPORT_FILE)
+            if base_model is not None:
+                name_base(folder, self._base.name, base_model)
+        except OSError as error:
+            raise InvalidJobError(f"Nothing can be written to {folder}: {error.strerror}.") from error
         return folder
 
     def push_to_hub(
-        self, name: str, *, adapter: str = COMPOSED, private: bool | None = None, token: str | None = None
+        self,
+        name: str,
+        *,
+        adapter: str = COMPOSED,
+        base_model: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
     ) -> str:
         """Upload an adapter, its README.md and the report.json to a repository of a Hub.
 
@@ -184,6 +214,8 @@ class Composition:
             name: such as owner/name; the repository is made if it does not exist. The Hub is the one in
                 HF_ENDPOINT, or huggingface.co.
             adapter: a key of `adapters`.
+            base_model: the name of the base model on a Hub; needed where `compose` was given a folder or a
+                model in memory that has no such name.
             private: whether a new repository is private; None takes the owner's own setting.
             token: an access token; None takes the one in HF_TOKEN or of `hf auth login`.
 
@@ -191,10 +223,11 @@ class Composition:
             The address of the repository.
 
         Raises:
-            InvalidJobError: there is no such adapter; or the licenses of the modules allow no publishing,
-                and `private` is not True.
+            InvalidJobError: there is no such adapter; the base model's name on a Hub is not known; or the
+                licenses of the modules allow no publishing, and `private` is not True.
         """
         self.adapter_folder(adapter)  # before a repository is made
+        base_name = require_hub_name(base_model or self._base_on_a_hub())
         conflict = self.report["licence"]["conflict"]
         if conflict and adapter in {COMPOSED, *COMPOSITIONS} and not private:
             raise InvalidJobError(f"{conflict} For a repository of your own, give private=True.")
@@ -205,10 +238,25 @@ class Composition:
         with TemporaryDirectory(prefix="composition-") as folder:
             api.upload_folder(
                 repo_id=repository.repo_id,
-                folder_path=self.save(folder, adapter=adapter),
+                folder_path=self.save(folder, adapter=adapter, base_model=base_name),
                 commit_message="Compose an adapter",
             )
         return str(repository)
+
+    def _base_on_a_hub(self) -> str:
+        """Return the base model's name on a Hub.
+
+        Raises:
+            InvalidJobError: it is a folder, or a model in memory without such a name.
+        """
+        name = self._base.name
+        is_known = bool(self._base.revision) or (is_base_name(name) and not is_local(name))
+        if not is_known:
+            raise InvalidJobError(
+                f"The base model {name} has no name on a Hub, so nobody could load the adapter from there. "
+                'Give the name it has: push_to_hub(…, base_model="owner/name").'
+            )
+        return name
 
     def __repr__(self) -> str:
         """Return one line: how many modules, and the verdict."""
@@ -217,6 +265,34 @@ class Composition:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the verdict, the comparison and the weights."""
         return report_html(self.report)
+
+
+def is_local(name: str) -> bool:
+    """Return whether the name of a base model without a revision is that of a folder, or of no model."""
+    return name == UNNAMED_BASE or Path(name).expanduser().exists()
+
+
+def require_hub_name(name: str) -> str:
+    """Return the name of a base model.
+
+    Raises:
+        InvalidJobError: no model of a Hub can have this name.
+    """
+    if not is_base_name(name):
+        raise InvalidJobError(f"{name!r} is no name of a Hub, such as owner/name.")
+    return name
+
+
+def name_base(folder: Path, old: str, new: str) -> None:
+    """Name the base model in the files of a saved adapter by its name on a Hub."""
+    if old == new:
+        return
+    from composer.core.evaluation.export import name_base_of_adapter
+
+    name_base_of_adapter(folder, old, new)
+    path = folder / REPORT_FILE
+    report = json.loads(path.read_text(encoding="utf-8")) | {"base": {"name": new, "revision": ""}}
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_model(folder: Path) -> "PreTrainedModel":

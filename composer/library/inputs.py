@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from composer.core.modules.sources import Source, base_source, module_source
+from composer.core.modules.sources import UNNAMED_BASE, Source, base_source, module_source
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError, NoExamplesError
 from composer.core.spec.example_files import AS_EXPECTED, Reading, read_objects
 from composer.core.spec.example_rows import Columns
@@ -152,7 +152,7 @@ def save_base(model: Any, folder: Path, tokenizer: Any = None) -> Source:
             ) from error
     model.save_pretrained(folder, state_dict=own_weights(model))
     tokenizer.save_pretrained(folder)
-    return Source(name or "base", folder)
+    return Source(name or UNNAMED_BASE, folder)
 
 
 def own_weights(model: Any) -> dict[str, Any]:

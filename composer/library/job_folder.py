@@ -28,6 +28,7 @@ from composer.core.spec.example_files import AS_EXPECTED, Reading, read_file
 from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import Example, json_lines
 from composer.core.spec.job_spec import read_job_spec
+from composer.core.spec.templates import AUTO, notes_of_unread_templates
 from modules_registry.core.cards import license_of
 from modules_registry.trained_templates import card_of_folder, template_of_folder
 
@@ -220,11 +221,15 @@ def write_job(
         InvalidJobError: the value of an option is no value of JSON.
     """
     asked = asdict(options)
+    found = [template_of_folder(module.folder) for module in modules]
+    names = distinct_names(modules)
+    is_open = options.template in (None, "", AUTO)
+    unread = {name: own.unread for name, own in zip(names, found, strict=True) if is_open and own.unread}
     job = {
         "schema": 1,
         "sentence": asked.pop("task"),
         **asked,
-        "notes": list(task.notes),
+        "notes": [*task.notes, *notes_of_unread_templates(unread)],
         "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
@@ -232,10 +237,10 @@ def write_job(
                 "folder": str(module.folder),
                 "revision": module.revision,
                 "text": module_text(module.folder, choices.TEXT_LIMIT),
-                "template": template_of_folder(module.folder) or None,
+                "template": template.template or None,
                 "licence": license_of(card_of_folder(module.folder)),
             }
-            for name, module in zip(distinct_names(modules), modules, strict=True)
+            for name, module, template in zip(names, modules, found, strict=True)
         ],
     }
     (folder / "job.json").write_text(json.dumps(job, default=as_number), encoding="utf-8")

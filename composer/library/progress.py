@@ -49,7 +49,7 @@ def as_warnings() -> OnEvent:
 def warn_caller(*texts: str) -> None:
     """Warn of each text at the line that called this package."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == PACKAGE:
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
         level, frame = level + 1, frame.f_back
     for text in texts:
         warnings.warn(text, stacklevel=level)

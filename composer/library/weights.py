@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from composer.core.spec.errors import InvalidJobError
 from composer.library.inputs import ModuleReference, find_module
-from modules_registry.core.adapter_config import read_config
+from modules_registry.core.adapter_config import ANY_BASE, read_config
 from modules_registry.core.delta import (
     Delta,
     DeltaDistance,
@@ -44,12 +44,15 @@ def distance(first: ModuleReference, second: ModuleReference) -> DeltaDistance:
 
 @contextmanager
 def opened(module: ModuleReference) -> Iterator[Delta]:
-    """Open the files of a module; one in memory is saved for so long."""
+    """Open the files of a module; one in memory is saved for so long.
+
+    A file may be a link, as in the cache of a Hub's client, and the config may name any base.
+    """
     with TemporaryDirectory(prefix="lora-hub-") as name:
         source = find_module(module, Path(name) / "module-1", lambda event: None)
         try:
-            config = read_config(source.folder / CONFIG_FILE)
-            with open_delta(source.folder / WEIGHTS_FILE, config) as layers:
+            config = read_config((source.folder / CONFIG_FILE).resolve(), ANY_BASE)
+            with open_delta((source.folder / WEIGHTS_FILE).resolve(), config) as layers:
                 if layers.not_composable:
                     raise InvalidJobError(f"{source.name} cannot be measured. {layers.not_composable}")
                 yield layers

@@ -34,6 +34,8 @@ def find_tokenizer(sha256: str) -> Tokenizer | None:
     with open_stored(sha256) as file:
         data = file.read()
     try:
-        return Tokenizer.from_str(data.decode())
+        tokenizer = Tokenizer.from_str(data.decode())
     except Exception:  # noqa: BLE001  the library raises no other
         return None
+    tokenizer.encode_special_tokens = True  # as text, as the core reads what people wrote
+    return tokenizer

@@ -16,6 +16,7 @@ from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFa
 
 from composer.core.model.answering import AnsweringBase
 from composer.core.model.base_model import FrozenBaseModel
+from composer.core.model.plain_text import without_marks
 from composer.core.spec.errors import ComposeError
 from composer.playground.loaded_bases import BASE_FOLDER, QUESTIONS
 from hub_site.jobs.launcher import is_out_of_memory
@@ -53,7 +54,7 @@ def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Answ
         raise RuntimeError(redacted_error(error)) from None
     return {
         "event": "answered",
-        "prompt": prompt,
+        "prompt": without_marks(prompt),
         "prompt_tokens": tokens,
         "base": asdict(of_base),
         "adapted": asdict(adapted),

@@ -4,17 +4,19 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import BinaryIO
 
 from composer.models import Composition, ResultFile
 from composer.selectors import baseline_files, require_handed_out, result_files, result_open
 from hub_site.common.downloads import Download
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # zip's first moment: the same files always make the same bytes
 READABLE = 0o644 << 16
+LOADED = (CONFIG_FILE, WEIGHTS_FILE)  # by peft
+TextForReader = Callable[[ResultFile], str]
 
 
 def adapter_download(composition: Composition) -> Download:
@@ -23,15 +25,15 @@ def adapter_download(composition: Composition) -> Download:
     return zip_download(composition.slug, list(result_files(composition)), {})
 
 
-def adapter_shared(composition: Composition, card: str) -> Download:
-    """The zip for the reader of a link: what peft loads, and a card that tells no more than the page."""
+def adapter_shared(composition: Composition, text_for_reader: TextForReader) -> Download:
+    """The same zip for the reader of a link, with card and report as the reader may have them."""
     require_handed_out(composition)
-    return zip_download(composition.slug, shared_files(composition), {CARD_FILE: card.encode()})
+    return shared_zip(composition.slug, list(result_files(composition)), text_for_reader)
 
 
 def shared_files(composition: Composition) -> list[ResultFile]:
-    """Without the adapter's own card and report: these name every module, also those of others."""
-    return list(result_files(composition).filter(path__in=(CONFIG_FILE, WEIGHTS_FILE)))
+    """What peft loads, which is the same for every reader."""
+    return list(result_files(composition).filter(path__in=LOADED))
 
 
 def baseline_download(composition: Composition, key: str) -> Download | None:
@@ -41,13 +43,20 @@ def baseline_download(composition: Composition, key: str) -> Download | None:
     return zip_download(f"{composition.slug}-{key}", files, {}) if files else None
 
 
-def baseline_shared(composition: Composition, key: str, card: str) -> Download | None:
+def baseline_shared(composition: Composition, key: str, text_for_reader: TextForReader) -> Download | None:
     """As `adapter_shared`, of a baseline; None where it has none."""
     require_handed_out(composition)
-    own = (CONFIG_FILE, WEIGHTS_FILE)
-    files = [file for file in baseline_files(composition, key) if file.path.rpartition("/")[2] in own]
-    made = {CARD_FILE: card.encode()}
-    return zip_download(f"{composition.slug}-{key}", files, made) if files else None
+    files = list(baseline_files(composition, key))
+    return shared_zip(f"{composition.slug}-{key}", files, text_for_reader) if files else None
+
+
+def shared_zip(folder: str, files: list[ResultFile], text_for_reader: TextForReader) -> Download:
+    """Every text in it, such as the adapter's own card, is written anew for the reader."""
+    loaded = [file for file in files if file.path.rpartition("/")[2] in LOADED]
+    texts = [file for file in files if file not in loaded]
+    return zip_download(
+        folder, loaded, {file.path.rpartition("/")[2]: text_for_reader(file).encode() for file in texts}
+    )
 
 
 def zip_download(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -> Download:

@@ -84,8 +84,9 @@ def what_to_try(report: Report) -> Iterator[str]:
     is_weak = quality_level(report) == "weak"
     is_hopeless = decision == "none" and is_weak  # more of them would only say so again
     if decision in ("none", "unsure", "unmeasured") and n_held_out < LARGE_ENOUGH and not is_hopeless:
+        show = "shows" if n_held_out == 1 else "show"
         yield (
-            f"Hold out more examples: {n_held_out} show only a large gain."
+            f"Hold out more examples: {n_held_out} {show} only a large gain."
             if n_held_out
             else "Hold out some examples: they measure how often it is right."
         )

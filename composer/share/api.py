@@ -1,5 +1,6 @@
 """Private links under /api/v1/: the owner's side, and what a reader with a link may have."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from composer.share.services import (
     share_of,
     share_renew,
     share_withdraw,
-    shared_card,
+    shared_text,
 )
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import downloads, refusals
@@ -197,9 +198,9 @@ class SharedAdapterApi(LinkApi):
         responses=downloads("application/zip", 404, 409),
     )
     def get(self, request: Request, token: str) -> HttpResponseBase:
-        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
+        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json."""
         link = self.link(token)
-        return serve_download(request._request, adapter_shared(link.composition, shared_card(link)))
+        return serve_download(request._request, adapter_shared(link.composition, partial(shared_text, link)))
 
 
 class SharedBaselineAdapterApi(LinkApi):
@@ -213,7 +214,7 @@ class SharedBaselineAdapterApi(LinkApi):
     def get(self, request: Request, token: str, key: str) -> HttpResponseBase:
         """The LoRA trained on the examples, or the tuned composition, as a zip of one folder."""
         link = self.link(token)
-        download = baseline_shared(link.composition, key, shared_card(link))
+        download = baseline_shared(link.composition, key, partial(shared_text, link))
         return serve_download(request._request, require_adapter(download))
 
 

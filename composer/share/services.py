@@ -8,8 +8,10 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
-from composer.models import Composition, ShareLink, share_key
-from composer.report.exports import as_markdown
+from composer.models import Composition, ResultFile, ShareLink, share_key
+from composer.report.exports import as_json
+from composer.run.results import REPORT_FILE
+from composer.selectors import result_open
 from composer.services import require_own
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
@@ -108,7 +110,7 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
     """
     report: dict[str, Any] = link.composition.report or {}
     hidden = hidden_names(link.composition)
-    told = {name: f"private module {number}" for number, name in enumerate(hidden, start=1)}
+    told = numbered(hidden)
     answers = report["predictions"] if link.shows_answers else []
     rest: dict[str, Any] = replace_names(report | {"predictions": []}, told)
     for row in named_rows(rest):
@@ -130,9 +132,25 @@ def named_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from row.get("copies", ())
 
 
-def shared_card(link: ShareLink) -> str:
-    """README.md of a shared adapter."""
-    return as_markdown(link.composition, redacted_report(link))
+def shared_text(link: ShareLink, file: ResultFile) -> str:
+    """A text beside the adapter of a composition or a baseline, as the link's reader may have it."""
+    composition = link.composition
+    if file.path == REPORT_FILE:
+        return as_json(composition, redacted_report(link))
+    with result_open(file) as stored:
+        return in_text(stored.read().decode(), hidden_in_card(composition))
+
+
+def hidden_in_card(composition: Composition) -> dict[str, str]:
+    """What stands in a card instead of the names and the revisions that the public does not see now."""
+    told = numbered(hidden_names(composition))
+    rows = named_rows(composition.report or {"modules": ()})
+    revisions = {row["revision"]: "-" for row in rows if row["name"] in told and row["revision"]}
+    return told | revisions
+
+
+def numbered(names: Sequence[str]) -> dict[str, str]:
+    return {name: f"private module {number}" for number, name in enumerate(names, start=1)}
 
 
 def hidden_names(composition: Composition) -> list[str]:

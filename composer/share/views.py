@@ -1,7 +1,7 @@
 """The pages of a private link: for the owner to make and withdraw it, for its reader to read."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from composer.share.services import (
     share_find,
     share_renew,
     share_withdraw,
-    shared_card,
+    shared_text,
 )
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.compression import never_compressed
@@ -140,12 +140,12 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
 
 @by_link
 def shared_adapter(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
-    return serve_download(request, adapter_shared(link.composition, shared_card(link)))
+    return serve_download(request, adapter_shared(link.composition, partial(shared_text, link)))
 
 
 @by_link
 def shared_baseline_adapter(request: HttpRequest, link: ShareLink, key: str) -> HttpResponseBase:
-    download = baseline_shared(link.composition, key, shared_card(link))
+    download = baseline_shared(link.composition, key, partial(shared_text, link))
     if download is None:
         raise Http404
     return serve_download(request, download)

@@ -17,7 +17,7 @@ class Kind(models.TextChoices):
     USE = "use", "Somebody composes with one of your modules"
     REPORT = "report", "Staff have handled your abuse report"
     STAFF = "staff", "Staff decide about something of yours"
-    INVITATION = "invitation", "You are invited to an organisation"
+    INVITATION = "invitation", "You are invited to an organization"
 
 
 # Chosen by the account. Of the others the mails go out always, with what else they must say.

@@ -31,6 +31,7 @@ CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 TYPES = {"peft_type": ("LORA",), "task_type": (*filter(None, TASK_TYPES), *CLASSIFIERS)}
 ENUMERATION = re.compile(r"\A(?:peft_?type|task_?type)\.", re.IGNORECASE)
 BASE_KEY = "base_model_name_or_path"
+ANY_BASE = "any/base"  # stands in for the base that a config names where that does not matter
 REQUIRED = (BASE_KEY, "r", "lora_alpha")
 # What chooses layers beside target_modules; the weights show the result.
 CHOOSES_LAYERS = ("exclude_modules", "layers_to_transform", "layers_pattern")

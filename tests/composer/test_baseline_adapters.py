@@ -6,6 +6,8 @@ import zipfile
 
 import pytest
 
+from composer.core.evaluation.export import ParentModule, write_card, write_trained_card
+from composer.core.evaluation.licence import AdapterLicense
 from composer.core.spec.choices import KEPT_ADAPTERS
 from composer.models import Composition
 from composer.playground.models import TryOut
@@ -15,6 +17,7 @@ from composer.run.results import ADAPTER_FILES, RESULT_FILES, keep_result
 from composer.selectors import baseline_files, result_files
 from composer.share.services import share_renew
 from hub_site.jobs import leases
+from modules_registry.core.cards import check_card
 from tests.composer.fake_jobs import write_result
 
 pytestmark = pytest.mark.usefixtures("wakes")
@@ -103,15 +106,73 @@ def test_where_the_composition_is_advised_its_own_adapter_comes_first(made, brow
     assert "adapters/tuned.zip" in page  # in its row
 
 
-def test_a_reader_of_a_link_has_them_with_the_report_as_their_card(made, browser_of, alice, client):
+def test_a_reader_of_a_link_has_them_with_cards_of_their_own(made, browser_of, alice, client):
     composition = made()
     link = share_renew(owner=alice, composition_id=composition.pk, shows_answers=True)
-    files = unzipped(client.get(f"{link.get_absolute_url()}adapters/tuned.zip"))
-    folder = f"{composition.slug}-tuned"
-    assert set(files) == {f"{folder}/{name}" for name in ADAPTER_FILES}
-    assert files[f"{folder}/README.md"] != "README.md of tuned"
-    assert unzipped(client.get(f"/api/v1/shared/{link.token}/adapters/tuned")) == files
+    for key in KEPT_ADAPTERS:
+        files = unzipped(client.get(f"{link.get_absolute_url()}adapters/{key}.zip"))
+        owners = unzipped(browser_of(alice).get(f"{composition.get_absolute_url()}adapters/{key}.zip"))
+        assert files == owners
+        assert unzipped(client.get(f"/api/v1/shared/{link.token}/adapters/{key}")) == files
     assert client.get(f"{link.get_absolute_url()}adapters/composed.zip").status_code == 404
+
+
+def write_cards(out, report):
+    """Write the cards as the core does."""
+    parents = [ParentModule(row["name"], row["revision"], row["weight"], ()) for row in report["modules"]]
+    names = ", ".join(parent.name for parent in parents)
+    facts = {"base_name": "a/base", "template": "Q: {input}\nA:"}
+    for folder, title in (
+        (out, "A composed adapter"),
+        (out / "baselines/tuned", "A composed and tuned adapter"),
+    ):
+        write_card(
+            folder,
+            title=title,
+            method="lorahub",
+            parents=parents,
+            text="Weights fitted on 3 examples.",
+            licence=AdapterLicense("mit", f"The terms of {names} are not known here."),
+            **facts,
+        )
+    trained = out / "baselines/lora_on_shots"
+    write_trained_card(trained, title="A trained adapter", text="Trained on 3 examples: 40 steps.", **facts)
+
+
+def test_a_reader_s_cards_are_the_owner_s_but_for_modules_that_are_not_public(
+    ask, tmp_path, modules, browser_of, alice, client
+):
+    composition = leases.claim(Composition, ask().pk, worker="tests")
+    write_result(tmp_path / "out", job_description(composition, list(composition.modules.all())))
+    out = with_adapters(tmp_path / "out")
+    write_cards(out, json.loads((out / "report.json").read_text()))
+    keep_result(composition, out)
+    link = share_renew(owner=alice, composition_id=composition.pk, shows_answers=False)
+
+    def cards(page):
+        paths = ("adapter.zip", *(f"adapters/{key}.zip" for key in KEPT_ADAPTERS))
+        found = {path: unzipped(client.get(f"{page}{path}")) for path in paths}
+        return {
+            path: next(v for k, v in files.items() if k.endswith("README.md"))
+            for path, files in found.items()
+        }
+
+    before = cards(link.get_absolute_url())
+    assert before["adapters/lora_on_shots.zip"] == (out / "baselines/lora_on_shots/README.md").read_text()
+    assert before["adapters/tuned.zip"] == (out / "baselines/tuned/README.md").read_text()
+    assert before["adapter.zip"] == (out / "README.md").read_text()
+    secret, told = modules[1], modules[0]
+    secret.private = True
+    secret.save(update_fields=["private"])
+    for path, text in cards(link.get_absolute_url()).items():
+        head = check_card(text.encode()).front_matter
+        assert (head["prompt_template"], head["base_model"]) == ("Q: {input}\nA:", "a/base")
+        assert secret.full_name not in text
+        assert secret.current.commit_id not in text
+        if path != "adapters/lora_on_shots.zip":
+            assert head["license"] == "mit"
+            assert "| private module 1 | - |" in text
+            assert f"| {told.full_name} | {told.current.commit_id} |" in text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from composer.core.spec.errors import (
     SourceError,
 )
 from composer.library.composition import load_model
+from composer.library.progress import warn_caller
 from composer.lorahub import LORA_MODULE_NAMES, default_get_loss, lorahub_inference, lorahub_learning
 from tests.composer.core.tiny import (
     EXAMPLES,
@@ -661,8 +662,9 @@ def test_a_trained_lora_can_be_loaded_saved_and_pushed_beside_the_composition(t5
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **others: RepoUrl(name))
     monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
-    made.push_to_hub("alice/lora", adapter="lora_on_shots")
-    assert pushed == [{path.name: path.read_bytes() for path in saved.iterdir()}]
+    made.push_to_hub("alice/lora", adapter="lora_on_shots", base_model="demo/tiny")
+    named = made.save(tmp_path / "named", adapter="lora_on_shots", base_model="demo/tiny")
+    assert pushed == [{path.name: path.read_bytes() for path in named.iterdir()}]
     for use in (made.model, partial(made.push_to_hub, "alice/lora")):
         with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
             use(adapter="best")
@@ -686,11 +688,68 @@ def test_the_card_states_the_strictest_licence_and_a_conflict_is_not_pushed_in_p
     made = composed("mit", "apache-2.0")
     assert made.report["licence"]["identifier"] == "apache-2.0"
     assert "\nlicense: apache-2.0\n" in (made.folder / "README.md").read_text()
-    made.push_to_hub("alice/open")
+    made.push_to_hub("alice/open", base_model="demo/tiny")
     made = composed("mit", "cc-by-nd-4.0")
     assert "license:" not in (made.folder / "README.md").read_text()
     with pytest.raises(InvalidJobError, match=r"forbids publishing.*private=True"):
-        made.push_to_hub("alice/closed")
+        made.push_to_hub("alice/closed", base_model="demo/tiny")
     assert len(pushed) == 1
-    made.push_to_hub("alice/closed", private=True)
+    made.push_to_hub("alice/closed", private=True, base_model="demo/tiny")
     assert len(pushed) == 2
+
+
+def test_what_is_pushed_names_a_base_that_a_hub_knows(t5, tmp_path, monkeypatch):
+    pushed = []
+
+    def upload_folder(api, *, folder_path, **others):
+        pushed.append(
+            {path.name: path.read_text() for path in folder_path.iterdir() if path.suffix != ".safetensors"}
+        )
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **others: RepoUrl(name))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    quick = {"method": "exact", "search": "lbfgs", "budget": 30, "baselines": "none", "rank": "full"}
+    model = AutoModelForSeq2SeqLM.from_pretrained(t5["base"])
+    tokenizer = AutoTokenizer.from_pretrained(t5["base"])
+    model.name_or_path = ""
+    for base, more in ((t5["base"], {}), (model, {"tokenizer": tokenizer})):
+        made = composer.compose(**t5 | {"base": base}, **quick, **more, progress=False)
+        for wrong in ({}, {"base_model": str(t5["base"])}, {"base_model": "no--name"}):
+            with pytest.raises(InvalidJobError, match=r"owner/name"):
+                made.push_to_hub("alice/made", **wrong)
+        assert not pushed
+        made.push_to_hub("alice/made", base_model="demo/tiny")
+        (files,) = pushed
+        pushed.clear()
+        assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "demo/tiny"
+        assert json.loads(files["report.json"])["base"] == {"name": "demo/tiny", "revision": ""}
+        assert 'base_model: "demo/tiny"\n' in files["README.md"]
+        assert "\nA LoRA adapter for `demo/tiny`, composed" in files["README.md"]
+        assert str(t5["base"]) not in "".join(files.values())
+    model.name_or_path = "demo/tiny"  # loaded from a Hub
+    made = composer.compose(**t5 | {"base": model}, **quick, tokenizer=tokenizer, progress=False)
+    made.push_to_hub("alice/made")
+    assert json.loads(pushed[0]["adapter_config.json"])["base_model_name_or_path"] == "demo/tiny"
+
+
+def test_a_place_or_a_base_that_does_not_fit_is_refused_in_a_sentence(t5, tmp_path):
+    made = composer.compose(**t5, budget=30, baselines="none", progress=False)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "below"):
+        with pytest.raises(InvalidJobError, match="Nothing can be written to"):
+            made.save(place)
+    with pytest.raises(InvalidJobError, match="no name of a Hub"):
+        made.save(tmp_path / "saved", base_model="./base")
+    assert not (tmp_path / "saved").exists()
+    other = load_model(make_base(tmp_path / "other", "llama"))
+    with pytest.raises(InvalidJobError, match="does not fit this LlamaForCausalLM"):
+        made.model(base=other)
+    for wrong in ("a/name", t5["base"], object()):
+        with pytest.raises(InvalidJobError, match="must be a PreTrainedModel"):
+            made.model(base=wrong)
+
+
+def test_code_that_has_no_name_is_warned_too():
+    with pytest.warns(UserWarning, match="look here"):
+        exec("warn_caller('look here')", {"warn_caller": warn_caller})

@@ -1,6 +1,8 @@
 """The numeric parts of likeness from Python, on the demo modules' folders."""
 
+import json
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from django.conf import settings
 from safetensors.numpy import load_file, save_file
 
 import composer
+from tests.modules_registry.importing.source_server import small_hub
 
 MODULES = Path(settings.HUB_DEMO_BUNDLE) / "modules"
 
@@ -46,6 +49,29 @@ def test_an_adapter_of_another_program_s_names_is_measured_like_the_gate_reads_i
     )
     (tmp_path / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
     assert composer.strengths(tmp_path) == composer.strengths(source)
+
+
+def test_modules_of_a_hub_are_measured_as_their_folders_are(tmp_path, monkeypatch):
+    names = {"demo/cloth-star": MODULES / "cloth-star", "demo/star": MODULES / "star"}
+    files = {
+        name: {path.name: path.read_bytes() for path in folder.iterdir()} for name, folder in names.items()
+    }
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with small_hub(files) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert composer.strengths("demo/star") == composer.strengths(MODULES / "star")
+        assert composer.distance(*names) == composer.distance(*names.values())
+    assert any(path.is_symlink() for path in tmp_path.rglob("adapter_model.safetensors"))
+
+
+def test_a_module_of_any_base_is_measured(tmp_path):
+    """Trained on a folder, which the base's name is then."""
+    copytree(MODULES / "star", tmp_path / "star")
+    config = tmp_path / "star" / "adapter_config.json"
+    named = json.loads(config.read_text()) | {"base_model_name_or_path": "/home/me/my base"}
+    config.write_text(json.dumps(named))
+    assert composer.strengths(tmp_path / "star") == composer.strengths(MODULES / "star")
+    assert composer.distance(tmp_path / "star", MODULES / "star").distance == 0
 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path):

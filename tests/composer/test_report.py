@@ -274,6 +274,11 @@ def test_the_adapter_that_was_trained_as_a_baseline_is_offered_beside_every_verd
     assert [(one["key"], one["percent"]) for one in kept] == [("lora_on_shots", 41.0)]
 
 
+def test_one_held_out_example_is_told_in_the_singular():
+    (told, *_) = next_steps(judged("unsure", LEFT_OUT, None) | {"n_held_out": 1})["tries"]
+    assert told == "Hold out more examples: 1 tells only a large gain from luck."
+
+
 def test_no_gain_says_what_to_try_and_a_good_one_nothing():
     tries = next_steps(judged("none", LEFT_OUT, None) | {"n_held_out": 0})["tries"]
     assert any("Hold out some examples" in text for text in tries)

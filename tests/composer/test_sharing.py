@@ -41,7 +41,7 @@ def test_a_signed_out_reader_reads_the_report_and_takes_the_adapter(client, shar
     with zip_of(client, address) as archive:
         assert sorted(archive.namelist()) == [
             f"{composition.slug}/{name}"
-            for name in ("README.md", "adapter_config.json", "adapter_model.safetensors")
+            for name in ("README.md", "adapter_config.json", "adapter_model.safetensors", "report.json")
         ]
     for name in FILES:
         assert client.get(f"{address}{name}").status_code == 200
@@ -149,7 +149,8 @@ def test_a_module_that_is_not_public_any_more_is_named_nowhere(client, api_of, a
     told = {path: client.get(f"{address}{path}").content.decode() for path in ("", *FILES)}
     told["api"] = client.get(f"/api/v1/shared/{composition.share.token}").content.decode()
     with zip_of(client, address) as archive:
-        told["card"] = archive.read(f"{composition.slug}/README.md").decode()
+        for file in ("README.md", "report.json"):
+            told[f"in the zip: {file}"] = archive.read(f"{composition.slug}/{file}").decode()
     for path, text in told.items():
         assert name not in text, path
     assert secret.current.commit_id not in "".join(told.values())

@@ -1,9 +1,11 @@
 """Which template a module was trained with: stated, or told by what its trainer left in the folder."""
 
 import json
+import re
 
 import pytest
 
+from composer.core.modules.sources import base_source, module_source
 from composer.core.spec import templates
 from composer.core.spec.examples import Example
 from composer.library.job_folder import Options, TaskExamples, write_job
@@ -11,6 +13,7 @@ from modules_registry.core.cards import check_card
 from modules_registry.core.prompt_template import CHAT, INPUT, is_prompt_template
 from modules_registry.trained_templates import (
     card_stating,
+    find_template,
     template_of_folder,
     trained_template,
 )
@@ -195,6 +198,42 @@ def test_a_card_is_made_to_state_a_template_and_nothing_else_of_it_changes(card,
     assert check_card(without.encode()).front_matter == check_card(card.encode()).front_matter
 
 
+@pytest.mark.parametrize(
+    ("card", "config", "told"),
+    [
+        ("---\nprompt_template: say it\n---\n", {}, 'prompt_template in README.md is neither text.*"say it"'),
+        ("---\nprompt_template: 3\n---\n", {}, "in README.md is neither text"),
+        ("", {"prompt_template": "say it"}, "prompt_template in adapter_config.json is neither text"),
+        (axolotl("datasets:\n  - path: data.jsonl\n    type: alpaca\n"), {}, 'one template .type "alpaca"'),
+    ],
+)
+def test_what_tells_of_a_template_that_cannot_be_read_is_told(card, config, told, tmp_path):
+    found = find_template(check_card(card.encode()), config, {})
+    assert found.template == ""
+    assert re.search(told, found.unread)
+    job = make_job(tmp_path, n_modules=2)
+    folder = job / "modules/0"
+    (folder / "README.md").write_text(card)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    sources = [module_source(str(job / f"modules/{i}")) for i in range(2)]
+
+    def notes(template):
+        write_job(tmp_path, TaskExamples(()), Options(template=template), sources[0], sources)
+        return json.loads((tmp_path / "job.json").read_text())["notes"]
+
+    (note,) = notes("auto")
+    assert note.startswith(f"0: {found.unread}. ")
+    assert notes("say {input}") == []
+
+
+def test_a_template_that_is_known_in_spite_of_a_wrong_statement_is_taken_and_told():
+    card = check_card(b"---\nprompt_template: say it\n---\n")
+    found = find_template(card, {"prompt_template": "say {input}"}, {})
+    assert found.template == "say {input}"
+    assert "README.md" in found.unread
+
+
 def test_a_template_of_several_lines_is_replaced_whole():
     card = "---\nlicense: mit\nprompt_template: |\n  say {input}\n\n  now\ntags:\n- lora\n---\nbody\n"
     stated = card_stating(card, "chat")
@@ -207,10 +246,8 @@ def test_a_folder_on_this_machine_is_read_into_the_job(tmp_path):
     job = make_job(tmp_path, n_modules=3)
     (job / "modules/0/README.md").write_text("---\nprompt_template: say {input}\n---\n")
     (job / "modules/1/chat_template.jinja").write_text(JINJA)
-    assert [template_of_folder(job / f"modules/{i}") for i in range(3)] == ["say {input}", CHAT, ""]
-    assert template_of_folder(tmp_path / "nowhere") == ""
-    from composer.core.modules.sources import base_source, module_source
-
+    assert [template_of_folder(job / f"modules/{i}").template for i in range(3)] == ["say {input}", CHAT, ""]
+    assert template_of_folder(tmp_path / "nowhere").template == ""
     sources = [module_source(str(job / f"modules/{i}")) for i in range(3)]
     out = tmp_path / "written"
     out.mkdir()

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,13 @@ def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder
         for factor_name, factor in zip("AB", pair, strict=True)
     }
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = adapter_config(lora, base, base_name)
-    (folder / "adapter_config.json").write_text(
-        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    write_config(folder, adapter_config(lora, base, base_name))
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write adapter_config.json, in the same bytes for the same keys and values."""
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 
 
 def adapter_config(lora: PlainLora, base: FrozenBaseModel, base_name: str) -> dict[str, Any]:
@@ -260,6 +263,18 @@ A LoRA adapter for `{base_name}`, made of no other modules.
 Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def name_base_of_adapter(folder: Path, old: str, new: str) -> None:
+    """Give the base model another name in the configuration and the card of an adapter written here."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    write_config(folder, config | {"base_model_name_or_path": new})
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8")
+    for line in ("base_model: {}\n", "\nA LoRA adapter for {},"):
+        quote = json.dumps if line.startswith("base_model") else "`{}`".format
+        text = text.replace(line.format(quote(old)), line.format(quote(new)), 1)
+    card.write_text(text, encoding="utf-8")
 
 
 def parents_text(parents: Sequence[ParentModule]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
+from composer.core.model.plain_text import without_marks
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, INPUT, fill_template, split_prompt
 
@@ -99,21 +100,24 @@ class Blocks:
     def _before(self, shown: Sequence[Example]) -> str:
         separator = self.end + self.after
         return "".join(
-            self._asked(example.input)[0] + self.answer(example.output, example.input) + separator
+            self._asked(example.input)[0]
+            + self.base.texts.marked(self.answer(example.output, example.input))
+            + separator
             for example in shown
         )
 
     def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
         template = plain_template(self.base)
         template = f"{template}\n" if template.endswith(INPUT) else template
-        return {"as": "text", "template": template, "before": self._before(shown), "end": self.end}
+        before = without_marks(self._before(shown))
+        return {"as": "text", "template": template, "before": before, "end": self.end}
 
     def answer(self, output: str, text: str) -> str:
         return self._asked(text)[1] + output.strip()
 
     def _asked(self, text: str) -> tuple[str, str]:
         """Return the prompt of an input and the space behind it; a line break where the template has none."""
-        prompt, space = split_prompt(plain_template(self.base), text)
+        prompt, space = split_prompt(plain_template(self.base), self.base.texts.marked(text))
         is_parted = space or prompt != prompt.rstrip() or not plain_template(self.base).endswith(INPUT)
         return (prompt if is_parted else f"{prompt}\n"), space
 
@@ -131,10 +135,18 @@ class EncodedBlocks:
         return self._before(shown) + self.base.prompt(text)
 
     def _before(self, shown: Sequence[Example]) -> str:
-        return "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
+        return "".join(
+            f"{self.base.prompt(example.input)}\n{self.base.texts.marked(example.output)}\n\n"
+            for example in shown
+        )
 
     def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
-        return {"as": "text", "template": self.base.template, "before": self._before(shown), "end": None}
+        return {
+            "as": "text",
+            "template": self.base.template,
+            "before": without_marks(self._before(shown)),
+            "end": None,
+        }
 
     def answer(self, output: str, text: str) -> str:
         return output

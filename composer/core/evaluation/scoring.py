@@ -22,7 +22,13 @@ from composer.core.spec.metrics import (
     longest_useful_answer,
     warning_of_unwritable,
 )
-from composer.core.spec.templates import ChosenTemplate, require_asked_template
+from composer.core.spec.templates import (
+    AUTO,
+    ChosenTemplate,
+    notes_of_unread_templates,
+    require_asked_template,
+    warning_of_broken_chat,
+)
 from modules_registry.trained_templates import template_of_folder
 
 
@@ -58,13 +64,19 @@ def evaluate_adapter(
         limit = choices.MAX_NEW_TOKENS_LIMIT
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     model = FrozenBaseModel.load(base.folder, name=base.name)
-    own = template_of_folder(adapter.folder) if adapter is not None else ""
-    stated = {adapter.name: own or None} if adapter is not None else {}
+    found = {} if adapter is None else {adapter.name: template_of_folder(adapter.folder)}
+    stated = {name: own.template or None for name, own in found.items()}
     chosen = model.choose_template(template, stated)
     model.template = chosen.template
     require_prompts_fit(model, examples)
     on_event(prompt_event(chosen, model.describe_prompt(model.encode(examples[:1]))))
-    for text in (model.template_warning(), warning_of_unwritable(examples, model.round_trip)):
+    unread = {name: own.unread for name, own in found.items() if template == AUTO and own.unread}
+    for text in (
+        *notes_of_unread_templates(unread),
+        warning_of_broken_chat(chosen.template, model.chat_fault),
+        model.template_warning(),
+        warning_of_unwritable(examples, model.round_trip),
+    ):
         if text:
             on_event({"event": "warning", "text": text})
     adapters: Adapters = {}

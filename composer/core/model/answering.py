@@ -89,7 +89,7 @@ class AnsweringBase:
         except ExampleTooLongError as error:
             raise PromptTooLongError(error.length, error.limit) from error
         seconds = time.monotonic() - started
-        tokens = len(self.base.tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokens = len(self.base.texts.ids(self.base.texts.marked(text)))
         return Answer(text, tokens, seconds, seconds >= limit_s, tokens >= max_new_tokens)
 
     def require_unchanged(self) -> None:

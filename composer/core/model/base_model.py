@@ -438,7 +438,7 @@ class FrozenBaseModel(PromptReader):
 
     def round_trip(self, text: str) -> str:
         """Return what an answer of this text reads as, once it was tokens."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.texts.ids(self.texts.marked(text))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     # --- scores ---------------------------------------------------------------

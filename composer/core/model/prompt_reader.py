@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from composer.core.model.plain_text import PlainText, without_marks
 from composer.core.spec.errors import BaseModelError
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import (
@@ -25,6 +26,8 @@ from composer.core.spec.templates import (
 class PromptReader:
     """The prompts and answers of one base model.
 
+    A special token in the input or the output of an example is plain text, and marked as such in prompts.
+
     Attributes:
         tokenizer: of the model.
         is_encoder_decoder: whether the model is an encoder-decoder.
@@ -39,10 +42,19 @@ class PromptReader:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
 
+    @cached_property
+    def texts(self) -> PlainText:
+        """Return how the tokenizer reads texts of users."""
+        return PlainText(self.tokenizer)
+
     def choose_template(self, asked: str, stated: Mapping[str, str | None]) -> ChosenTemplate:
         """Return the template of a composition on this base model; see `templates.choose_template`."""
         return choose_template(
-            asked, stated, is_encoder_decoder=self.is_encoder_decoder, has_chat=self.has_chat
+            asked,
+            stated,
+            is_encoder_decoder=self.is_encoder_decoder,
+            has_chat=self.has_chat,
+            chat_fault=self.chat_fault,
         )
 
     def prompt(self, text: str, template: str | None = None) -> str:
@@ -55,6 +67,7 @@ class PromptReader:
 
     def _prompt_and_space(self, text: str, template: str) -> tuple[str, str]:
         """Return the prompt of an input, and the white space that its answer begins with."""
+        text = self.texts.marked(text)
         if template == CHAT:
             return self._chat_prompt(text), self.turn_space
         if self.is_encoder_decoder:  # its answer is a text of its own
@@ -83,7 +96,7 @@ class PromptReader:
 
     def _turns(self, turns: Sequence[tuple[str, str]], *, asks: bool) -> str:
         """Return turns as the chat template alone writes them; as `chat`."""
-        messages = [{"role": role, "content": text} for role, text in turns]
+        messages = [{"role": role, "content": self.texts.marked(text)} for role, text in turns]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
         except (TemplateError, TypeError, ValueError) as error:
@@ -133,15 +146,21 @@ class PromptReader:
     @cached_property
     def has_chat(self) -> bool:
         """Return whether this is a decoder-only base with a chat template for user and assistant in turn."""
+        is_there = not self.is_encoder_decoder and bool(self.tokenizer.chat_template)
+        return is_there and not self.chat_fault
+
+    @cached_property
+    def chat_fault(self) -> str:
+        """Return why a decoder-only base's chat template cannot be used; empty if it can or there is none."""
         if self.is_encoder_decoder or not self.tokenizer.chat_template:
-            return False
+            return ""
         try:
             self._turns(
                 [("user", "a question"), ("assistant", "an answer"), ("user", "a question")], asks=True
             )
-        except BaseModelError:
-            return False
-        return True
+        except BaseModelError as error:
+            return first_line(error.__cause__ or error)
+        return ""
 
     def prompts_and_answers(
         self, examples: Sequence[Example], template: str | None = None
@@ -163,20 +182,22 @@ class PromptReader:
 
     def answer_ids(self, prompt: str, output: str, end: str | None, after: str) -> list[int]:
         """Return the token ids of an output behind a prompt, with `end`, or exactly one EOS, at its end."""
+        output = self.texts.marked(output)
         if self.is_encoder_decoder and end is None:
-            ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
+            ids = self.texts.ids(output, add_special_tokens=True, is_target=True)
             return [*self._without_end(ids), self.tokenizer.eos_token_id]
         if end is None:
             return [*self._without_end(self._continued_ids(prompt, output)), self.tokenizer.eos_token_id]
         text = output + end
         # Two line breaks are one token at the end of a text, and two in front of a word.
         ids = self._continued_ids(prompt, f"{text}{after}a")
+        begin = without_marks(text).lstrip(" ")
         for length in range(1, len(ids)):
             decoded = self.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
-            if decoded.lstrip(" ").startswith(text.lstrip(" ")):  # some tokenizers drop the first space
+            if decoded.lstrip(" ").startswith(begin):  # some tokenizers drop the first space
                 return ids[:length]
         # the tokenizer does not keep white space, so it cannot be told where the text ends
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.texts.ids(text)
 
     def _continued_ids(self, prompt: str, text: str) -> list[int]:
         """Return the token ids of the text behind the prompt; an encoder-decoder's are those of it alone."""
@@ -184,8 +205,7 @@ class PromptReader:
             before, whole = self.prompt_ids(prompt), self.prompt_ids(prompt + text)
             if whole[: len(before)] == before:
                 return whole[len(before) :]
-        alone: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return alone
+        return self.texts.ids(text)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, at least one.
@@ -194,7 +214,7 @@ class PromptReader:
         """
         bos = self.tokenizer.bos_token
         begun = bool(bos) and prompt.startswith(bos)  # chat templates contain BOS as text
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
+        ids = self.texts.ids(prompt, add_special_tokens=not begun)
         if not self.is_encoder_decoder:
             ids = self._without_end(ids)
         return ids or [self._first_id()]
@@ -217,7 +237,7 @@ class PromptReader:
     def cut(self, answer: str, end: str | None) -> str:
         """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""
         for text in (end, self.turn_end):
-            if text:
+            if text and text not in self.texts.special_tokens:  # these end the answer as tokens
                 answer = answer.partition(text)[0]
         return answer
 
@@ -235,6 +255,6 @@ class PromptReader:
         return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, at most 200 characters; its class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -27,13 +27,11 @@ from composer.core.spec.errors import (
     ModuleUnreadableError,
     NoModulesError,
 )
-from modules_registry.core.adapter_config import read_config
+from modules_registry.core.adapter_config import ANY_BASE, read_config
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_weights import BaseWeights, read_base
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, BaseModelRefusal, GateRefusal
 from modules_registry.core.gate import AdapterDescription, copy_test, describe_adapter
-
-ANY_BASE = "any/base"  # the base that a config names does not matter here: the job has its own
 
 
 @dataclass(frozen=True)

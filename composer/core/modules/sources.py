@@ -1,10 +1,9 @@
 """Base models and modules from folders of this machine or from repositories of a Hub.
 
 `base_source` and `module_source` return where the files of a reference are. A reference such as
-`alice/french` can be the name of a folder and of a repository. It is read as a folder only if it is
-written as a path: it begins with `/`, `./`, `../` or `~`, or it contains `/` but no `@` and exists.
-Everything else is a repository, with or without `@revision`. So a folder never replaces a repository
-without notice, and the result says which of the two it was.
+`alice/french` can be the name of a folder and of a repository. It is read as a folder if it is written as
+a path, beginning with `/`, `./`, `../` or `~`, or if there is such a folder. Everything else is a
+repository, and so is a name with `@revision`. The result says which of the two it was.
 """
 
 import os
@@ -29,6 +28,7 @@ WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(/|$)")
 # No pickles: loading a .bin file can run code that its author put there.
 MODULE_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 BASE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
+UNNAMED_BASE = "base"  # the name of a model in memory that was loaded from nowhere
 SUBFOLDERS = ("*/*",)  # other formats of the same weights, which are not read
 
 
@@ -113,13 +113,13 @@ def files_of_repository(source: Source) -> list[str]:
 
 
 def as_folder(reference: str) -> Source | None:
-    """Return the folder if the reference is written as a path; None if it names a repository.
+    """Return the folder if the reference is one or is written as a path; None if it names a repository.
 
     Raises:
         SourceError: it is written as a path, and no such folder exists.
     """
     path = Path(reference).expanduser()
-    if WRITTEN_AS_PATH.match(reference) or ("/" in reference and "@" not in reference and path.exists()):
+    if WRITTEN_AS_PATH.match(reference) or (reference and "@" not in reference and path.is_dir()):
         if not path.is_dir():
             raise SourceError(f"There is no folder {reference}.")
         return Source(reference.rstrip("/") or reference, path.resolve())
@@ -190,10 +190,10 @@ def download_source(reference: str, files: Sequence[str], *, shows_progress: boo
     except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
         error_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         problem = f"{name} could not be fetched from {where}: {error_line.rstrip('.')}."
-        raise SourceError(f"{problem}{folder_text(reference)}") from error
+        raise SourceError(problem) from error
     else:
         return Source(name, Path(folder), Path(folder).name)
-    raise SourceError(f"{problem}{folder_text(reference)}")  # outside, so without their long traces
+    raise SourceError(problem)  # outside, so without their long traces
 
 
 def no_bars() -> Any:
@@ -226,11 +226,6 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
-
-
-def folder_text(reference: str) -> str:
-    """Return what to write where a folder has the name of a repository; empty if there is no such folder."""
-    return f" For the folder of that name here, write ./{reference}." if Path(reference).is_dir() else ""
 
 
 def module_text(folder: Path, limit: int) -> str:

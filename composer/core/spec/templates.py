@@ -65,7 +65,12 @@ def require_asked_template(template: object) -> str:
 
 
 def choose_template(
-    asked: str, stated: Mapping[str, str | None], *, is_encoder_decoder: bool, has_chat: bool
+    asked: str,
+    stated: Mapping[str, str | None],
+    *,
+    is_encoder_decoder: bool,
+    has_chat: bool,
+    chat_fault: str = "",
 ) -> ChosenTemplate:
     """Return the template of a composition.
 
@@ -77,7 +82,8 @@ def choose_template(
         asked: by the request, or AUTO.
         stated: the template that each module was trained with, by the module's name; None if unknown.
         is_encoder_decoder: whether the base model is an encoder-decoder.
-        has_chat: whether the base model has a chat template.
+        has_chat: whether the base model has a chat template that works.
+        chat_fault: why the chat template that it has does not.
     """
     if asked != AUTO:
         return ChosenTemplate(asked, "as asked for")
@@ -89,12 +95,24 @@ def choose_template(
         if others or count < len(stated):
             was = "was" if count == 1 else "were"
             what = f"{count} of {count_noun(len(stated), 'module')} {was} trained with it"
+            unknown = [name for name, own in stated.items() if own is None or not (has_chat or own != CHAT)]
+            what += unknown_text(unknown)
         return ChosenTemplate(template, what)
     if is_encoder_decoder:
         return ChosenTemplate(INPUT, "the default of an encoder-decoder")
     if has_chat:
         return ChosenTemplate(CHAT, "the base model has a chat template")
+    if chat_fault:
+        return ChosenTemplate(LINE, f"the base model's chat template cannot be used: {chat_fault}")
     return ChosenTemplate(LINE, "the default of a decoder-only base model without a chat template")
+
+
+def unknown_text(names: Sequence[str]) -> str:
+    """Return the end of a sentence on modules whose template is not known; empty if there is none."""
+    if not names:
+        return ""
+    which, are = ("that", "is") if len(names) == 1 else ("those", "are")
+    return f"; {which} of {short_list(names)} {are} not known"
 
 
 def unify_templates(
@@ -143,17 +161,48 @@ def warning_of_other_templates(template: str, stated: Mapping[str, str | None]) 
     )
 
 
+def warning_of_broken_chat(template: str, fault: str) -> str:
+    """Return a warning if the base model's chat template cannot be used, and prompts are written without it.
+
+    Args:
+        template: of the prompts.
+        fault: why it cannot be used; empty if it can, or if there is none.
+    """
+    if not fault or template == CHAT:
+        return ""
+    return (
+        f"The base model's chat template cannot be used: {fault.rstrip('.')}. Prompts are written as "
+        f"{template!r} instead. Repair its chat template, or give the template that you want."
+    )
+
+
 def warning_of_missing_chat(names: Sequence[str]) -> str:
-    """Return a warning if modules state the template chat, and the base model has no chat template."""
+    """Return a warning if modules state the template chat, and the base model has none that works."""
     if not names:
         return ""
     one = len(names) == 1
     state = "states that it was" if one else "state that they were"
     unknown = "Its template counts" if one else "Their templates count"
     return (
-        f"This base model has no chat template, though {short_list(names)} {state} trained with it. "
-        f"{unknown} as unknown."
+        f"This base model has no chat template that works, though {short_list(names)} {state} trained with "
+        f"it. {unknown} as unknown."
     )
+
+
+def notes_of_unread_templates(unread: Mapping[str, str]) -> list[str]:
+    """Return sentences on modules that say of their template what cannot be read.
+
+    Args:
+        unread: what each of them says, by the module's name.
+    """
+    by_text: dict[str, list[str]] = {}
+    for name, text in unread.items():
+        by_text.setdefault(text, []).append(name)
+    return [
+        f"{short_list(names)}: {text}. Unless something else tells the template that it was trained with, it "
+        "counts as unknown. Give that template, if you know it."
+        for text, names in by_text.items()
+    ]
 
 
 def short_list(names: Sequence[str]) -> str:

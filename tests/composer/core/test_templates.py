@@ -10,11 +10,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from composer.core.evaluation.cross_validation import losses_of_parts
+from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.job import CompositionRun, run
 from composer.core.methods.base import single_modules
 from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.model.scorer import token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.modules.sources import Source
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
@@ -195,7 +197,7 @@ def test_modules_of_another_template_are_told_by_name(tmp_path):
     made(job, (OWN, "{input} dog", OWN, None))
     report = json.loads((job / "out" / "report.json").read_text())
     assert report["template"] == OWN
-    assert report["template_reason"] == "2 of 4 modules were trained with it"
+    assert report["template_reason"] == "2 of 4 modules were trained with it; that of alice/m3 is not known"
     (told,) = report["warnings"]
     assert "'{input} dog' (alice/m1)" in told
     assert [row["template"] for row in report["modules"]] == [OWN, "{input} dog", OWN, None]
@@ -255,6 +257,37 @@ def test_a_module_cannot_be_tried_in_a_chat_template_that_the_base_does_not_have
     (told,) = report["warnings"]
     assert "no chat template" in told
     assert "alice/m0" in told
+
+
+def test_modules_whose_template_is_unknown_are_named():
+    def reason(**stated):
+        return choose_template("auto", stated, is_encoder_decoder=False, has_chat=False).reason
+
+    assert reason(a="x {input}", b="x {input}") == "the modules were trained with it"
+    assert reason(a="x {input}", b=None) == "1 of 2 modules was trained with it; that of b is not known"
+    assert reason(a="x {input}", b=None, c="chat").endswith("with it; those of b, c are not known")
+    assert reason(a="x {input}", b="y {input}") == "1 of 2 modules was trained with it"
+
+
+@pytest.mark.slow
+def test_a_chat_template_that_cannot_be_used_is_told_and_why(tmp_path):
+    job = make_job(
+        tmp_path, kind="llama", n_modules=1, method="lorahub", budget=2, held_out=False, baselines="none"
+    )
+    with_chat(job / "base", "{{ raise_exception('no user may speak') }}")
+    made(job, (None,))
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert report["template"] == "{input}\n"
+    assert report["template_reason"] == "the base model's chat template cannot be used: no user may speak"
+    (told,) = report["warnings"]
+    assert "chat template cannot be used: no user may speak. Prompts are written as '{input}\\n'" in told
+    events = []
+    figures = evaluate_adapter(
+        base=Source("base", job / "base"), adapter=None, examples=SHOTS, max_new_tokens=2,
+        on_event=events.append,
+    )  # fmt: skip
+    assert figures["n"] == len(SHOTS)
+    assert told in [event.get("text") for event in events]
 
 
 @pytest.mark.parametrize(
