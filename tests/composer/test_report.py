@@ -276,7 +276,7 @@ def test_the_adapter_that_was_trained_as_a_baseline_is_offered_beside_every_verd
 
 def test_one_held_out_example_is_told_in_the_singular():
     (told, *_) = next_steps(judged("unsure", LEFT_OUT, None) | {"n_held_out": 1})["tries"]
-    assert told == "Hold out more examples: 1 tells only a large gain from luck."
+    assert told == "Hold out more examples: 1 shows only a large gain."
 
 
 def test_no_gain_says_what_to_try_and_a_good_one_nothing():
