@@ -2,8 +2,8 @@
 
 import os
 
-from hub_site.jobs.celery_app import app
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub_site.settings.prod")
+
+from hub_site.jobs.celery_app import app  # after its settings are named: Celery sets Django up by them
 
 __all__ = ["app"]
