@@ -1,5 +1,6 @@
 """The compose file and the Kubernetes manifests are valid, have every role, and give no needless right."""
 
+import ipaddress
 import json
 import re
 import tomllib
@@ -87,6 +88,21 @@ def test_the_web_image_installs_nothing_that_computes():
 def test_only_the_proxy_is_reachable_and_from_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert ports == {"proxy": ["${HUB_BIND:-127.0.0.1}:${HUB_PORT:-8000}:8000"]}
+
+
+def test_nobody_takes_the_address_at_which_the_web_processes_believe_the_proxy():
+    network = COMPOSE["networks"]["front"]["ipam"]["config"][0]
+    subnet, given_out = (ipaddress.ip_network(network[name]) for name in ("subnet", "ip_range"))
+    fixed = {
+        ipaddress.ip_address(part["ipv4_address"])
+        for service in SERVICES.values()
+        if isinstance(service.get("networks"), dict)
+        for part in service["networks"].values()
+    }
+    assert given_out.subnet_of(subnet)
+    assert len(fixed) == 1
+    assert all(address in subnet and address not in given_out for address in fixed)
+    assert str(*fixed) in SERVICES["web"]["environment"]["FORWARDED_ALLOW_IPS"]
 
 
 def test_what_computes_and_the_servers_reach_nothing_outside():
