@@ -58,7 +58,10 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """For programs that collect logs: time, level, logger, message, exception, request_id, job, host, pid."""
+    """For programs that collect logs: time, level, logger, message, exception, request_id, job, host, pid.
+
+    Of an answered request also method, path, status and ms: whatever the event has as `fields`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {
@@ -67,6 +70,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": plain(record.getMessage()),
             **event_context(),
+            **{name: plain_field(value) for name, value in getattr(record, "fields", {}).items()},
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
@@ -78,6 +82,10 @@ class JsonFormatter(logging.Formatter):
 def plain(text: str) -> str:
     """The text without what opens something, cut where it is endless."""
     return SECRETS.sub(r"\1…", text)[:WHOLE_LINE_CHARACTERS]
+
+
+def plain_field(value: str | int) -> str | int:
+    return plain(value) if isinstance(value, str) else value
 
 
 FORMATTERS = {"line": LineFormatter, "json": JsonFormatter}

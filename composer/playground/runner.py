@@ -30,6 +30,7 @@ from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.tallies import count_ends
 from hub_site.jobs.work import (
     BROKEN_MESSAGE_WITH_PAGE,
+    WORKER,
     Stopping,
     describe,
     find_site_fault,
@@ -132,7 +133,10 @@ def claim(tryout: TryOut, *, is_cold: bool) -> bool:
     """Take it from the queue; False if another worker has it, or whoever asked has left."""
     now = Now()
     waiting = TryOut.objects.waiting().filter(pk=tryout.pk)
-    return bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
+    is_ours = bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
+    if is_ours:
+        logger.info("try-out %s begun by worker %s", tryout.pk, WORKER)
+    return is_ours
 
 
 def requeue(tryout: TryOut) -> None:
@@ -239,10 +243,12 @@ def close(tryout: TryOut, message: Mapping[str, Any]) -> None:
         return
     result = {name: value for name, value in message.items() if name != "event"}
     finish(tryout, status=Status.DONE, result=result)
+    logger.info("try-out %s done by worker %s", tryout.pk, WORKER)
 
 
 def fail(tryout: TryOut, code: str, message: str) -> None:
-    logger.warning("try-out %s failed: %s", tryout.pk, code)  # the message may hold what was asked
+    # Without the message, which may hold what was asked.
+    logger.warning("try-out %s failed: %s (worker %s)", tryout.pk, code, WORKER)
     finish(tryout, status=Status.FAILED, error_code=code, error_message=message)
 
 

@@ -27,7 +27,9 @@ from hub_site.jobs.models import (
     JobEvent,
     Status,
 )
+from hub_site.jobs.requests import request_of
 from hub_site.jobs.tallies import count_ends
+from hub_site.logs import belongs_to
 from hub_site.notifications.services import notify
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     """
     now = Now()
     due = model.objects.due().filter(pk=job_id)
+    before = due.values_list("worker", flat=True).first()
     taken = due.update(
         status=Status.RUNNING,
         worker=worker,
@@ -73,7 +76,9 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     )
     if not taken:
         return None
-    return cast(JobType, model.objects.get(pk=job_id))
+    job = cast(JobType, model.objects.get(pk=job_id))
+    job.taken_over_from = before or ""
+    return job
 
 
 def claim_first(rows: "QuerySet[JobType]", *, worker: str) -> JobType | None:
@@ -126,7 +131,10 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
     count_ends(type(job), status, fields.get("error_code", ""))
     tell_owners([job])
     if status == Status.FAILED:
-        log_failure(type(job), job.pk, **fields)
+        log_failure(type(job), job.pk, job.worker, **fields)
+    else:
+        said = f"{type(job).__name__} {job.pk} {status} by worker {job.worker}"
+        transaction.on_commit(lambda: logger.info(said), robust=True)
 
 
 def tell_owners(jobs: Iterable[Job]) -> None:
@@ -136,10 +144,11 @@ def tell_owners(jobs: Iterable[Job]) -> None:
 
 
 def log_failure(
-    model: type[Job], job_id: UUID, *, error_code: str = "", error_message: str = "", **_: Any
+    model: type[Job], job_id: UUID, worker: str, *, error_code: str = "", error_message: str = "", **_: Any
 ) -> None:
-    """Every job that fails is in the log by its id, with its code and what was missing."""
-    logger.warning("%s %s failed: %s: %s", model.__name__, job_id, error_code, error_message)
+    """Every job that fails is in the log by its id, with its worker, its code and what was missing."""
+    said = "%s %s failed: %s: %s (worker %s)"
+    logger.warning(said, model.__name__, job_id, error_code, error_message, worker)
 
 
 def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
@@ -210,6 +219,7 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
     queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
     if queued.update(status=Status.CANCELLED, cancel_requested=True, finished_at=now, updated_at=now):
         count_ends(model, Status.CANCELLED)
+        logger.info("%s %s cancelled before a worker had it", model.__name__, job_id)
     else:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
@@ -229,17 +239,20 @@ def sweep(model: type[JobType]) -> list[UUID]:
     count_ends(model, Status.CANCELLED, number=cancelled)
     reason = SENTENCES[MACHINE_FAULT]
     given_up, why = lost.filter(put_off_since__lte=now - PUT_OFF_MAX), waited_too_long(MACHINE_FAULT, reason)
-    given_up_ids = list(given_up.values_list("pk", flat=True))
-    for job_id in given_up_ids:
-        log_failure(model, job_id, **why)
+    given_up_workers = dict(given_up.values_list("pk", "worker"))
+    for job_id, worker in given_up_workers.items():
+        with belongs_to(request=request_of(job_id), job=f"{model.__name__} {job_id}"):
+            log_failure(model, job_id, worker, **why)
     failed = given_up.update(status=Status.FAILED, **why, **closed)
     count_ends(model, Status.FAILED, MACHINE_FAULT, number=failed)
-    tell_owners(model.objects.filter(pk__in=given_up_ids))
+    tell_owners(model.objects.filter(pk__in=given_up_workers))
+    for job_id, worker in lost.values_list("pk", "worker"):
+        with belongs_to(request=request_of(job_id), job=f"{model.__name__} {job_id}"):
+            logger.info("%s %s queued again: the lease of worker %s ran out", model.__name__, job_id, worker)
     handed_back = lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,
         lease_until=None,
-        worker="",
         due_at=now + AT_ONCE_FIRST,
         put_off_since=Coalesce("put_off_since", now),
         put_off_reason=reason,

@@ -53,7 +53,7 @@ class Job(TimeStamped):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, db_index=True)
-    worker = models.CharField(max_length=120, blank=True)  # who holds the lease
+    worker = models.CharField(max_length=120, blank=True)  # who holds the lease, or let it run out
     lease_until = models.DateTimeField(null=True, blank=True)
     generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
     has_advanced = models.BooleanField(default=False)  # the last attempt stored what a later one keeps
@@ -69,6 +69,8 @@ class Job(TimeStamped):
     error_message = models.TextField(blank=True)  # a sentence for the page's reader
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+
+    taken_over_from = ""  # of a claimed job: the worker that let its lease run out
 
     objects = JobQuerySet.as_manager()
 

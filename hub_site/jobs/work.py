@@ -117,10 +117,17 @@ def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None
 def run_claimed(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
     """Do a job that this worker has claimed. What is logged meanwhile names it and its request."""
     with belongs_to(request=request_of(job.pk), job=name_of(job)):
+        log_begin(job)
         try:
             attempt(kind, job, work)
         except leases.LeaseLost:
             logger.warning("%s went to another worker; nothing more is written", name_of(job))
+
+
+def log_begin(job: Job) -> None:
+    begun = "begun" if job.generation == 1 else "goes on"
+    taken_over = f", taken over from worker {job.taken_over_from}" if job.taken_over_from else ""
+    logger.info("%s %s by worker %s%s", name_of(job), begun, WORKER, taken_over)
 
 
 def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
@@ -139,6 +146,7 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
         leases.finish(job, Status.CANCELLED)
         kind.on_cancelled(job)
     except HandBack as back:
+        logger.info("%s handed back by worker %s", name_of(job), WORKER)
         leases.hand_back(job, delay_s=back.delay_s, **back.fields)
     except ChildDied as death:
         close_after_death(job, death)
