@@ -1,7 +1,8 @@
-"""GET /health/live and /health/ready of a worker or the scheduler, for whoever set HUB_HEALTH_ADDRESS.
+"""GET /health/live, /health/ready and /metrics of a worker or the scheduler, where HUB_HEALTH_ADDRESS is set.
 
 live: nothing in this process has ended that should go on; else start it again. ready: the database and the
-broker answer, and the process takes work.
+broker answer, and the process takes work. metrics: of this process and
+its disks, for who has HUB_METRICS_TOKEN.
 """
 
 import json
@@ -14,6 +15,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from hub_site.common import process_metrics
+from hub_site.common.process_metrics import has_metrics_token
 from hub_site.common.readiness import COMPLETE, ask_schema
 from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.celery_app import SEND_OPTIONS, app
@@ -72,12 +75,17 @@ class Handler(BaseHTTPRequestHandler):
     server_version = sys_version = ""
 
     def do_GET(self) -> None:
+        if self.path == "/metrics" and has_metrics_token(self.headers.get("Authorization", "")):
+            self.answer(200, process_metrics.CONTENT_TYPE, process_metrics.exposition())
+            return
         checks = {"/health/live": _live, "/health/ready": READY | _ready}.get(self.path)
         told = {"process": COMPLETE} | answers(checks) if checks is not None else {"error": "not_found"}
         status = 404 if checks is None else 200 if set(told.values()) == {COMPLETE} else 503
-        body = json.dumps(told).encode()
+        self.answer(status, "application/json", json.dumps(told).encode())
+
+    def answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -1,34 +1,30 @@
-"""GET /metrics: what this web process counts of its own, and how the site stands, read from the rows.
+"""GET /metrics of a web process: what it counts of its own, and how the site stands, read from the rows.
 
-What comes from the rows is the same at every web process: of several, take one, or the highest.
+Prometheus asks each process by itself. What comes from the rows is the same at every web process: of several
+take the highest.
 """
 
-import shutil
 from collections.abc import Iterator
 from itertools import accumulate, groupby
 from math import inf
-from pathlib import Path
 
-from django.conf import settings
 from django.db import connection
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from composer.watch.stream import dispatcher
-from hub_site.common.disk import LARGE_FOLDERS, MB
-from hub_site.common.metrics import REGISTRY
+from hub_site.common import process_metrics
 from hub_site.common.site_faults import DATABASE_FAULTS
 from hub_site.jobs.models import JobCount, StageTime
 from hub_site.jobs.tallies import STAGE_LIMITS_S
 from hub_site.operations.selectors import queue_states, worker_states
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = process_metrics.CONTENT_TYPE
 CONNECTIONS = """
 SELECT coalesce(state, 'other'), count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 1
@@ -37,17 +33,14 @@ WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 
 
 def exposition() -> bytes:
     """All metrics as text. Without the database: those that need none, and lora_hub_database_up is 0."""
-    registry = CollectorRegistry()
-    registry.register(SiteCollector())
-    return bytes(generate_latest(REGISTRY) + generate_latest(registry))
+    return process_metrics.exposition(SiteCollector())
 
 
-class SiteCollector:
+class SiteCollector(Collector):
     """How the site stands at the moment of the question."""
 
     def collect(self) -> Iterator[Metric]:
         yield gauge("streams_open", "Event streams that this process holds open.", dispatcher.count())
-        yield from disk_metrics()
         try:
             rows = list(row_metrics())
         except DATABASE_FAULTS:
@@ -59,20 +52,6 @@ class SiteCollector:
 
 def gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"lora_hub_{name}", text, value=value)
-
-
-def disk_metrics() -> Iterator[Metric]:
-    free = GaugeMetricFamily(
-        "lora_hub_disk_free_bytes", "Free on the disk of a data folder.", labels=["folder"]
-    )
-    root = Path(settings.HUB_DATA)
-    for name in ("", *LARGE_FOLDERS):
-        if (root / name).exists():
-            free.add_metric([name or "data"], shutil.disk_usage(root / name).free)
-    yield free
-    yield gauge(
-        "disk_spare_bytes", "What should stay free: HUB_DISK_SPARE_MB.", settings.HUB_DISK_SPARE_MB * MB
-    )
 
 
 def row_metrics() -> Iterator[Metric]:
@@ -91,12 +70,13 @@ def queue_metrics() -> Iterator[Metric]:
         "jobs_oldest_wait_seconds": "How long the job that waits longest has been due.",
     }
     families = {
-        name: GaugeMetricFamily(f"lora_hub_{name}", text, labels=["queue"]) for name, text in told.items()
+        name: GaugeMetricFamily(f"lora_hub_{name}", text, labels=["queue", "lane"])
+        for name, text in told.items()
     }
     for state in queue_states():
         values = (state.waiting, state.put_off, state.running, state.oldest_wait_s)
         for family, value in zip(families.values(), values, strict=True):
-            family.add_metric([state.name], value)
+            family.add_metric([state.served_by, state.name], value)
     yield from families.values()
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hub_site.common.machine_addresses import MACHINE_ADDRESSES
 from hub_site.logs import FORMATTERS
 from hub_site.settings.env import (
     env_address,
@@ -52,7 +53,7 @@ HUB_PUBLIC_URL = env_url(
 PUBLIC_ADDRESS = HUB_PUBLIC_URL.geturl().rstrip("/")
 IS_HTTPS = HUB_PUBLIC_URL.scheme == "https"
 
-# The machine itself asks for /health/ as localhost, whatever else is allowed.
+# Machines ask as localhost, whatever else is allowed (hub_site.common.machine_addresses).
 ALLOWED_HOSTS = [
     "localhost",
     *env_list("HUB_ALLOWED_HOSTS", [HUB_PUBLIC_URL.hostname or "localhost", "127.0.0.1", "[::1]"]),
@@ -152,6 +153,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "hub_site.request_metrics.RequestMetricsMiddleware",
+    "hub_site.common.machine_addresses.MachineAddressesMiddleware",
     "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.common.compression.CompressionMiddleware",
@@ -300,7 +302,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)?$"]  # asked by the machine itself, without TLS
+SECURE_REDIRECT_EXEMPT = [f"^{path.lstrip('/')}$" for path in MACHINE_ADDRESSES]  # asked without TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
 

@@ -32,6 +32,7 @@ def ask(db, monkeypatch):
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    get.address = f"http://127.0.0.1:{server.server_port}"
     yield get
     server.shutdown()
     server.server_close()
@@ -41,6 +42,28 @@ def test_a_worker_that_is_well_is_live_and_ready(ask):
     assert ask("/health/live") == (200, {"process": "ok"})
     assert ask("/health/ready") == (200, {"process": "ok", "work": "ok"})
     assert ask("/")[0] == ask("/metrics")[0] == 404
+
+
+def test_prometheus_alone_reads_the_metrics_of_the_process_and_its_disk(ask, settings, data_folder):
+    address, token = ask.address, "t" * 40
+
+    def read(**headers):
+        request = urllib.request.Request(f"{address}/metrics", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read().decode()
+
+    settings.HUB_METRICS_TOKEN = token
+    told = read(Authorization=f"Bearer {token}")
+    for name in (
+        'lora_hub_disk_free_bytes{folder="data"}',
+        "lora_hub_disk_spare_bytes",
+        "process_cpu_seconds",
+    ):
+        assert name in told
+    assert "lora_hub_jobs_waiting" not in told  # the web processes tell what is in the database
+    for sent in ({}, {"Authorization": "Bearer "}, {"Authorization": f"Bearer {token}x"}):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            read(**sent)
 
 
 def test_one_whose_place_has_ended_is_not_live_and_one_that_imports_is_not_ready(ask):

@@ -12,6 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 from django.conf import settings
+from prometheus_client.samples import Sample
+
+from hub_site.operations import metrics as site_metrics
 
 COMPUTING = {"torch", "transformers", "peft", "nevergrad"}
 COMPOSE = yaml.safe_load((settings.BASE_DIR / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -25,6 +28,10 @@ MANIFESTS: list[dict[str, Any]] = [
 ]
 WITH_PODS = {m["metadata"]["name"]: m for m in MANIFESTS if m["kind"] in ("Deployment", "StatefulSet", "Job")}
 KUBERNETES = "1.37"
+PROMETHEUS: dict[str, Any] = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (settings.BASE_DIR / "deploy" / "prometheus").glob("*.yml")
+}
 DOCUMENTED = (settings.BASE_DIR / "docs" / "operating.md").read_text(encoding="utf-8")
 
 
@@ -53,7 +60,7 @@ def test_every_queue_has_a_worker_that_listens_to_it_alone():
 
 
 def test_both_have_the_same_parts():
-    assert set(WITH_PODS) == set(SERVICES) - {"proxy"}  # Kubernetes has its Ingress
+    assert set(WITH_PODS) == set(SERVICES) - {"proxy", "prometheus"}  # a cluster has an Ingress, and its own
 
 
 def test_a_graphics_card_is_asked_for_by_profile_alone():
@@ -87,7 +94,9 @@ def test_the_web_image_installs_nothing_that_computes():
 
 def test_only_the_proxy_is_reachable_and_from_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports.pop("prometheus") == ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]  # by its profile alone
     assert ports == {"proxy": ["${HUB_BIND:-127.0.0.1}:${HUB_PORT:-8000}:8000"]}
+    assert SERVICES["prometheus"]["profiles"] == ["metrics"]
 
 
 def test_nobody_takes_the_address_at_which_the_web_processes_believe_the_proxy():
@@ -157,13 +166,72 @@ def test_every_pod_meets_the_restricted_standard_and_has_limits(name):
     }
     assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
     if WITH_PODS[name]["kind"] != "Job":
-        assert {"readinessProbe", "startupProbe"} & container.keys()
+        assert "readinessProbe" in container
+
+
+@pytest.mark.parametrize("name", [name for name in (*SITE, *COMPUTES) if name != "prepare"])
+def test_each_role_is_asked_by_http_whether_it_lives_and_whether_it_is_ready(name):
+    service, container = SERVICES[name], container_of(WITH_PODS[name])
+    port = 8000 if name == "web" else int(service["environment"]["HUB_HEALTH_ADDRESS"].rpartition(":")[2])
+    assert f"http://localhost:{port}/health/ready" in service["healthcheck"]["test"][-1]
+    (opened,) = container["ports"]
+    assert opened == {"name": "web" if name == "web" else "health", "containerPort": port}
+    for probe, path in (("livenessProbe", "live"), ("readinessProbe", "ready"), ("startupProbe", "live")):
+        assert container[probe]["httpGet"] == {"path": f"/health/{path}", "port": opened["name"]}
+    (config,) = [manifest["data"] for manifest in MANIFESTS if manifest["kind"] == "ConfigMap"]
+    for given in (service["environment"], config):
+        assert given["HUB_HEALTH_ADDRESS"] == "0.0.0.0:9100"  # which a probe and Prometheus reach
+        assert {"HUB_LOG_FORMAT", "HUB_METRICS_TOKEN_FILE"} <= given.keys()
+
+
+def test_prometheus_asks_every_process_by_itself():
+    (job,) = PROMETHEUS["prometheus"]["scrape_configs"]
+    asked = {(name, source["port"]) for source in job["dns_sd_configs"] for name in source["names"]}
+    expected = {(name, 8000 if name == "web" else 9100) for name in (*SITE, *COMPUTES) if name != "prepare"}
+    assert asked == expected
+    prometheus = SERVICES["prometheus"]
+    assert job["authorization"]["credentials_file"] == "/run/secrets/metrics_token"
+    assert prometheus["secrets"] == ["metrics_token"]
+    for name, _ in asked:
+        assert set(prometheus["networks"]) & set(SERVICES[name]["networks"])
+    (job,) = PROMETHEUS["prometheus-kubernetes"]["scrape_configs"]
+    kept = next(rule for rule in job["relabel_configs"] if rule.get("action") == "keep")
+    opened = [
+        port["name"]
+        for pod in WITH_PODS.values()
+        for port in container_of(pod).get("ports", [])
+        if "name" in port
+    ]
+    assert set(opened) == set(kept["regex"].split("|"))
+    (policy,) = [m for m in MANIFESTS if m["kind"] == "NetworkPolicy" and m["metadata"]["name"] == "workers"]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"port": 9100}]
+
+
+def test_an_alarm_counts_what_is_in_the_database_once_however_many_web_processes_tell_it(db):
+    in_database = {"lora_hub_job_ends_total"} | {
+        sample.name
+        for metric in site_metrics.row_metrics()
+        for sample in (*metric.samples, Sample(metric.name, {}, 0.0))
+    }
+    of_each = {"lora_hub_disk_free_bytes", "lora_hub_disk_spare_bytes", "lora_hub_requests_total"}
+    rules = [rule for group in PROMETHEUS["alerts"]["groups"] for rule in group["rules"]]
+    named = {name for rule in rules for name in re.findall(r"lora_hub_\w+", rule["expr"])}
+    assert named <= in_database | of_each | {"lora_hub_database_up"}
+    for rule in rules:
+        for name in in_database & set(re.findall(r"lora_hub_\w+", rule["expr"])):
+            assert re.search(rf"max by \([\w, ]+\) \((increase\()?{name}\b", rule["expr"]), rule
 
 
 def test_secrets_come_by_file_alone():
     files = [settings.BASE_DIR / "docker-compose.yml", *(settings.BASE_DIR / "deploy").rglob("*.yaml")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    for name in ("HUB_SECRET_KEY", "DATABASE_PASSWORD", "CELERY_BROKER_PASSWORD", "HUB_STORE_SECRET"):
+    for name in (
+        "HUB_SECRET_KEY",
+        "DATABASE_PASSWORD",
+        "CELERY_BROKER_PASSWORD",
+        "HUB_STORE_SECRET",
+        "HUB_METRICS_TOKEN",
+    ):
         assert not re.findall(rf"{name}:|name: {name}$", text, flags=re.M)
         assert f"{name}_FILE: /run/secrets/" in text
     assert not [m for m in MANIFESTS if m["kind"] == "Secret"]
@@ -177,7 +245,7 @@ def test_every_setting_that_they_name_is_one_of_the_site():
         named |= manifest.get("data", {}).keys()
     for manifest in WITH_PODS.values():
         named |= {row["name"] for row in container_of(manifest).get("env", [])}
-    of_others = {"FORWARDED_ALLOW_IPS", "HUB_READY_FILE", "TMPDIR", "SITE_ADDRESS", "POSTGRES_USER"}
+    of_others = {"FORWARDED_ALLOW_IPS", "TMPDIR", "SITE_ADDRESS", "POSTGRES_USER"}
     of_others |= {"POSTGRES_DB", "POSTGRES_PASSWORD_FILE"}
     settings_of_ours = {name.removesuffix("_FILE") for name in named - of_others}
     assert settings_of_ours <= set(re.findall(r"^\| `([A-Z_]+)`", DOCUMENTED, re.MULTILINE))

@@ -43,6 +43,15 @@ def test_only_prometheus_and_staff_read_them(client, browser_of, alice, staff, s
             assert client.get("/metrics", headers=sent).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health/", "/health/live", "/health/ready"])
+def test_each_process_is_asked_at_its_own_address_without_tls(client, settings, path, db):
+    settings.SECURE_SSL_REDIRECT, settings.HUB_METRICS_TOKEN = True, TOKEN
+    headers = {"Host": "10.1.2.3:8000", "Authorization": f"Bearer {TOKEN}"}
+    assert client.get(path, headers=headers).status_code == 200
+    assert client.get("/", headers=headers).status_code == 400
+    assert client.get("/", headers={"Host": "localhost"}).status_code == 301
+
+
 def test_queues_tell_how_much_waits_and_since_when(read, ask):  # noqa: F811
     first, second, running, later = (ask(seed=seed).pk for seed in range(4))
     Composition.objects.update(is_quick=True)
@@ -51,13 +60,15 @@ def test_queues_tell_how_much_waits_and_since_when(read, ask):  # noqa: F811
     leases.claim(Composition, running, worker="w")
     leases.put_off(leases.claim(Composition, later, worker="w"), code="disk_full", reason="Full.")
     found = read()
-    assert found["jobs_waiting", "compose-quick"] == 1
-    assert found["jobs_waiting", "compose-long"] == 1
-    assert found["jobs_running", "compose-quick"] == 1
-    assert found["jobs_put_off", "compose-quick"] == 1
-    assert found["jobs_oldest_wait_seconds", "compose-quick"] > 24 * 3600
-    assert found["jobs_oldest_wait_seconds", "compose-long"] < 3600
-    assert found["jobs_waiting", "try"] == found["jobs_waiting", "mirror"] == 0
+    assert found["jobs_waiting", "compose", "compose-quick"] == 1
+    assert found["jobs_waiting", "compose", "compose-long"] == 1
+    assert found["jobs_running", "compose", "compose-quick"] == 1
+    assert found["jobs_put_off", "compose", "compose-quick"] == 1
+    assert found["jobs_oldest_wait_seconds", "compose", "compose-quick"] > 24 * 3600
+    assert found["jobs_oldest_wait_seconds", "compose", "compose-long"] < 3600
+    assert found["jobs_waiting", "try", "try"] == found["jobs_waiting", "mirror", "transfer"] == 0
+    # Where jobs wait, as the workers are called that take them.
+    assert {key[-1] for key in found if key[0] == "workers"} >= {"compose", "transfer", "try"}
 
 
 def test_workers_are_counted_and_a_queue_without_one_is_zero(read, db):
@@ -124,4 +135,4 @@ def test_without_the_database_the_process_still_tells_its_own(read, monkeypatch)
     found = read()
     assert found[("database_up",)] == 0
     assert any(key[0] == "process_cpu_seconds_total" for key in found)
-    assert ("jobs_waiting", "try") not in found
+    assert ("jobs_waiting", "try", "try") not in found
