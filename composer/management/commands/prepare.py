@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from composer.core.spec.counting import count_noun
 from hub_site.accounts.models import User
+from hub_site.common.secret_key_mark import leave_mark
 from modules_registry.blobs import has_shared_store, shared_store
 from modules_registry.demo_worlds import SMALL, WORLDS, demo_world
 from modules_registry.models import Module
@@ -28,6 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         migrate_if_needed()
+        leave_mark()
         if has_shared_store():
             shared_store().objects.make_bucket()
         load_demo_world_once(SMALL)
