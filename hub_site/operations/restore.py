@@ -21,7 +21,7 @@ from hub_site.operations.postgres_tools import (
     server_major,
     site_database,
 )
-from modules_registry.blobs import store
+from modules_registry.blobs import has_shared_store, shared_store, store
 from modules_registry.storage import StorageError
 
 SECRETS_FILE = "secrets.env"  # of a site that `./hub up` runs
@@ -64,6 +64,8 @@ def require_empty_database() -> None:
 
 
 def restore_files(archive: Archive) -> None:
+    if has_shared_store():
+        shared_store().objects.make_bucket()
     kept = store()
     for member in archive.blobs.values():
         with archive.open(member.name) as file:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import asdict
 
 import psycopg
 import pytest
@@ -26,13 +27,15 @@ from hub_site.operations.archive import (
     written_archive,
 )
 from hub_site.operations.backup import files_kept, site_backup
-from hub_site.operations.restore import site_restore
+from hub_site.operations.restore import restore_files, site_restore
 from modules_registry.blobs import BACKUP_LOCK, store
 from modules_registry.maintenance import sweep_files
 from modules_registry.models import Module
 from modules_registry.services import module_delete
+from modules_registry.storage.object_client import ObjectClient
 from tests.composer.conftest import base, modules, no_flushing, wakes  # noqa: F401
 from tests.composer.test_resuming import ask, core, run, with_core  # noqa: F401  fixtures
+from tests.object_storage import object_storage  # noqa: F401  a fixture
 from tests.second_site import empty_database
 
 CONTENT = b"the bytes of a stored file"
@@ -137,6 +140,17 @@ def test_a_restore_overwrites_nothing(db, tmp_path):
     with pytest.raises(Refusal, match="holds a site already"):
         site_restore(tmp_path / "site.tar")
     assert not store().exists(SHA256)
+
+
+@pytest.mark.slow  # it starts an object storage
+def test_a_restore_makes_the_bucket_that_is_not_there(object_storage, settings, tmp_path):  # noqa: F811
+    write(tmp_path / "site.tar")
+    described = asdict(object_storage.settings("made-by-a-restore"))
+    settings.HUB_STORE, settings.HUB_STORE_OBJECTS = "s3", described
+    settings.HUB_DATA = tmp_path / "data"
+    with opened_archive(tmp_path / "site.tar") as found:
+        restore_files(found)
+    assert ObjectClient(object_storage.settings("made-by-a-restore")).size_of(SHA256) == len(CONTENT)
 
 
 # --- with the tools of Postgres -------------------------------------------------
