@@ -18,10 +18,11 @@ class JobsApi(StaffApi):
         responses={200: JobsSerializer, **refusals(401, 404)},
     )
     def get(self, request: SignedInApiRequest) -> Response:
-        """How much waits for which workers, and what failed in the last seven days, by code."""
+        """How much waits for which workers, what is put off, and what failed in the last week, by code."""
         found = {
             "queues": selectors.queue_states(),
             "workers": selectors.worker_states(),
+            "put_off": selectors.put_off_jobs(),
             "failures": selectors.failure_counts(),
             "failed": selectors.failed_jobs(),
         }

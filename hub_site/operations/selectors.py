@@ -1,6 +1,6 @@
 """How the site's work stands: reads only, for the page, the API, the metrics and the doctor alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,11 +11,11 @@ from django.db.models.functions import Now
 
 from composer.timing.estimates import duration_words
 from hub_site.common.clock import database_now
-from hub_site.jobs.models import JobRequest, Status, Worker
+from hub_site.jobs.models import Job, JobRequest, Status, Worker
 from hub_site.jobs.queues import Queue, all_queues
 from hub_site.jobs.roles import SCHEDULER
 
-FAILED_SHOWN = 50
+FAILED_SHOWN = PUT_OFF_SHOWN = 50
 FAILED_SINCE = timedelta(days=7)
 Rows = QuerySet[Any, Any]
 SERVED = ("compose", "default", "transfer", "try", SCHEDULER)  # a site without one of them lacks something
@@ -57,6 +57,19 @@ class FailedJob:
     at: datetime
     code: str
     message: str
+    request_id: str  # empty: not known
+
+
+@dataclass(frozen=True)
+class PutOffJob:
+    """A job that is due later, and the fault that it waits for."""
+
+    job_id: UUID
+    queue: str
+    label: str
+    since: datetime | None  # None: not for a fault of the site
+    due_at: datetime
+    reason: str  # as its owner is told; may be empty
     request_id: str  # empty: not known
 
 
@@ -147,13 +160,34 @@ def failed_jobs() -> list[FailedJob]:
     columns = ("pk", "queue", "finished_at", "error_code", "error_message")
     parts = [failed_rows(queue).values_list(*columns) for queue in queues.values()]
     rows = list(union(parts).order_by("-finished_at")[:FAILED_SHOWN])
-    requests = dict(
-        JobRequest.objects.filter(pk__in=[row[0] for row in rows]).values_list("job_id", "request_id")
-    )
+    requests = requests_of(row[0] for row in rows)
     return [
         FailedJob(job_id, queue, queues[queue].label, at, code, message, requests.get(job_id, ""))
         for job_id, queue, at, code, message in rows
     ]
+
+
+def put_off_jobs() -> list[PutOffJob]:
+    """Those that are due next, whatever kind: the jobs that `put_off` of the queues counts."""
+    queues = {queue.name: queue for queue in all_queues() if issubclass(queue.rows.model, Job)}
+    columns = ("pk", "queue", "put_off_since", "due_at", "put_off_reason", "error_message")
+    parts = []
+    for queue in queues.values():
+        put_off = queue.rows.order_by().filter(status=Status.QUEUED, due_at__gt=Now())
+        named = put_off.annotate(queue=Value(queue.name, output_field=CharField()))
+        parts.append(named.values_list(*columns))
+    rows = list(union(parts).order_by("due_at")[:PUT_OFF_SHOWN])
+    requests = requests_of(row[0] for row in rows)
+    return [
+        PutOffJob(
+            job_id, queue, queues[queue].label, since, due_at, reason or message, requests.get(job_id, "")
+        )
+        for job_id, queue, since, due_at, reason, message in rows
+    ]
+
+
+def requests_of(job_ids: Iterable[UUID]) -> dict[UUID, str]:
+    return dict(JobRequest.objects.filter(pk__in=list(job_ids)).values_list("job_id", "request_id"))
 
 
 def union(parts: Sequence[Rows]) -> Rows:

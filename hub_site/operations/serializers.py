@@ -45,10 +45,22 @@ class FailedJobSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField(help_text="Of the request that asked for it, as in the log; or empty.")
 
 
+class PutOffJobSerializer(serializers.Serializer[Any]):
+    """A job that is due later."""
+
+    job_id = serializers.UUIDField()
+    queue = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True, help_text="Since when it waits for a fault to pass.")
+    due_at = serializers.DateTimeField(help_text="When it is tried again.")
+    reason = serializers.CharField(help_text="The fault, as its owner is told; may be empty.")
+    request_id = serializers.CharField(help_text="Of the request that asked for it, as in the log; or empty.")
+
+
 class JobsSerializer(serializers.Serializer[Any]):
     """Queues and workers now, and what failed in the last seven days."""
 
     queues = QueueStateSerializer(many=True)
     workers = WorkerStateSerializer(many=True)
+    put_off = PutOffJobSerializer(many=True, help_text="The 50 that are due next.")
     failures = FailureCountSerializer(many=True)
     failed = FailedJobSerializer(many=True, help_text="The newest 50.")

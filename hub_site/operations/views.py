@@ -19,6 +19,7 @@ def jobs_page(request: SignedInRequest) -> HttpResponse:
     context = {
         "queues": selectors.queue_states(),
         "workers": selectors.worker_states(),
+        "put_off": selectors.put_off_jobs(),
         "counts": selectors.failure_counts(),
         "failed": selectors.failed_jobs(),
         "days": selectors.FAILED_SINCE.days,

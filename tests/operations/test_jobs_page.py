@@ -67,6 +67,21 @@ def test_the_api_tells_the_same(api_of, staff, world):
     assert (requests[str(world[0].pk)], requests[str(world[1].pk)]) == (REQUEST, "")
 
 
+def test_what_is_put_off_is_shown_with_its_fault(browser_of, api_of, staff, world, ask):  # noqa: F811
+    job = leases.claim(Composition, ask(seed=9).pk, worker="w")
+    JobRequest.objects.create(job_id=job.pk, request_id=REQUEST[::-1])
+    leases.put_off(job, code="store_unreachable", reason="The site's store of files could not be reached.")
+    page = browser_of(staff).get("/staff/jobs/").content.decode()
+    for told in (str(job.pk), "store of files could not be reached", REQUEST[::-1]):
+        assert told in page
+    told = api_of(staff).get("/api/v1/staff/jobs").json()
+    (row,) = told["put_off"]
+    assert (row["job_id"], row["request_id"]) == (str(job.pk), REQUEST[::-1])
+    assert row["reason"] == "The site's store of files could not be reached."
+    assert row["since"] < row["due_at"]
+    assert sum(queue["put_off"] for queue in told["queues"]) == len(told["put_off"])
+
+
 def test_what_failed_long_ago_is_not_told(api_of, staff, world):
     Composition.objects.update(finished_at="2026-01-01T00:00:00Z")
     assert [row["code"] for row in api_of(staff).get("/api/v1/staff/jobs").json()["failed"]] == ["crashed"]
