@@ -36,7 +36,7 @@ def world(ask, alice, base):  # noqa: F811
 
 def test_the_page_tells_queues_workers_and_failures(browser_of, staff, world):
     page = browser_of(staff).get("/staff/jobs/").content.decode()
-    for told in ("Compositions, quick", "None is alive", "deadline", "It took too long.", REQUEST, "crashed"):
+    for told in ("Compositions, quick", "None running", "deadline", "It took too long.", REQUEST, "crashed"):
         assert told in page
     assert str(world[0].pk) in page
     assert "Fruit in capitals" not in page  # a composition's name is its owner's
