@@ -121,7 +121,7 @@ def test_every_test_runs_once_and_those_that_only_compute_side_by_side(checkout)
     assert computing.startswith("-m hub_site.embedded test -- -m slow --num")
     folders = [word for word in computing.split() if word.startswith("tests/")]
     assert rest.split() == [
-        *["-m", "hub_site.embedded", "test", "--", "-m", "slow", "or", "browser"],
+        *["-m", "hub_site.embedded", "test", "--", "-m", "slow", "or", "browser", "--durations", "40"],
         *(f"--ignore={folder}" for folder in folders),
     ]
     assert all((settings.BASE_DIR / folder).is_dir() for folder in folders)
