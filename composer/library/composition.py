@@ -14,7 +14,6 @@ from composer.core.modules.sources import UNNAMED_BASE, Source, hub_address
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.verdict_rule import COMPOSITIONS, Quality, QuestionTokens, verdict_texts
-from composer.library.inputs import UNNAMED_BASE
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 from modules_registry.core.adapter_config import is_base_name

@@ -26,8 +26,6 @@ ModuleReference: TypeAlias = "str | os.PathLike[str] | PeftModel | Source"
 GivenExample: TypeAlias = "Sequence[object] | Mapping[str, object] | Example"
 GivenExamples: TypeAlias = "Iterable[GivenExample] | os.PathLike[str]"
 
-UNNAMED_BASE = "base"  # of a model in memory that was loaded from nowhere
-
 
 # --- examples -----------------------------------------------------------------
 
