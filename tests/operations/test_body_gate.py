@@ -126,7 +126,7 @@ def test_the_api_answers_in_its_own_shape_and_pages_in_html():
 def test_hub_clients_are_told_in_the_header_that_they_print():
     program = Visitor("/api/models/a/b/commit/main", [], declared=10**10)
     program.visit(new_gate())
-    assert "too large" in json.loads(program.body)["error"]
+    assert "Too large" in json.loads(program.body)["error"]
     assert any(name == b"x-error-message" for name, _ in program.answer[0]["headers"])
 
 

@@ -180,9 +180,14 @@ class PromptReader:
             answered.append(replace(example, output=output))
         return prompts, answered, self.turn_end if template == CHAT else None
 
+    def _without_written_end(self, output: str) -> str:
+        """Return an output without an EOS that is written out at its end, as some data sets have it."""
+        eos = self.tokenizer.eos_token
+        return output.rstrip().removesuffix(eos).rstrip() if eos and output.rstrip().endswith(eos) else output
+
     def answer_ids(self, prompt: str, output: str, end: str | None, after: str) -> list[int]:
         """Return the token ids of an output behind a prompt, with `end`, or exactly one EOS, at its end."""
-        output = self.texts.marked(output)
+        output = self.texts.marked(self._without_written_end(output))
         if self.is_encoder_decoder and end is None:
             ids = self.texts.ids(output, add_special_tokens=True, is_target=True)
             return [*self._without_end(ids), self.tokenizer.eos_token_id]
