@@ -118,7 +118,7 @@ class Estimate:
         if self.n_measured:
             plural = "" if self.n_measured == 1 else "s"
             return f"taken from {self.n_measured} composition{plural} measured here on this base"
-        return "a rough guess from the base's size: nothing has been measured here on it yet"
+        return "a rough guess from the base's size: nothing like this has been measured here yet"
 
 
 def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
