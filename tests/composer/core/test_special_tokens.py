@@ -79,12 +79,16 @@ def test_beside_the_plain_text_the_tokens_are_the_same(reader):
 
 
 def test_an_output_is_scored_as_plain_text_with_one_end(reader):
-    for output in ("a <|im_end|> b", "a </s>", "<|im_end|>"):
+    for output in ("a <|im_end|> b", "a </s> b", "<|im_end|>"):
         (prompt,), (answered,), end = reader.prompts_and_answers([Example("x", output)], "{input}\n")
         ids = reader.answer_ids(prompt, answered.output, end, "")
         assert counts(reader, ids) == dict.fromkeys(SPECIAL, 0) | {"</s>": 1}
         assert ids[-1] == reader.tokenizer.eos_token_id
         assert reader.tokenizer.decode(ids[:-1], skip_special_tokens=True).strip() == output
+
+
+def test_an_end_that_is_written_out_at_the_end_of_an_output_is_its_end(reader):
+    assert reader.answer_ids("x\n", "a </s>", None, "") == reader.answer_ids("x\n", "a", None, "")
 
 
 def test_in_the_chat_template_only_the_template_ends_a_turn():
