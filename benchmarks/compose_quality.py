@@ -179,7 +179,8 @@ def verdict_row(spec: Order) -> dict[str, Any]:
     )
     seen = len(draw.verdict)
     with composed(spec, draw, (*draw.verdict, *draw.truth)) as composition:
-        answers = {r.key: r.answers for r in (*composition.baselines, composition.composed)}
+        rows = (*composition.baselines, composition.composed)
+        answers = {row.key: row.answers for row in rows if row.answers is not None}  # it may stay untuned
         examples = composition.held_out
         single = composition.stack.names[int(composition.alone.argmin())]
         decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
