@@ -131,7 +131,7 @@ def test_a_paste_is_taken_back_by_one_key_and_what_was_there_comes_back(form: Pa
     inputs(form).first.fill("blue")
     outputs(form).first.fill("bleu")
     inputs(form).first.evaluate(PASTE, "\n".join(f"n {n}\t{n}" for n in range(70)))
-    expect(form.locator(".toast").last).to_contain_text("the other 6 are held out")
+    expect(form.locator(".toast").last).to_contain_text("6 more are held out")
     inputs(form).first.press("Control+z")
     assert [text for text in cells(form, "shots_input") if text] == ["blue"]
     assert [text for text in cells(form, "shots_output") if text] == ["bleu"]
@@ -318,7 +318,7 @@ def test_candidates_and_time_follow_what_is_typed(form: Page):
 
 def test_modules_are_found_and_picked_by_hand_and_stay_picked(form: Page):
     form.get_by_role("radio", name=re.compile("By hand")).check()
-    find = form.get_by_label("Find a module to choose")
+    find = form.get_by_label("Search modules to choose")
     find.fill("spanish")
     form.get_by_role("checkbox", name="demo/spanish").check()
     find.fill("animal")

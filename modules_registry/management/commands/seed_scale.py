@@ -300,7 +300,7 @@ def copy_modules(modules: Iterable[DrawnModule], keys: dict[tuple[str, str], int
 def module_row(module: DrawnModule, keys: dict[tuple[str, str], int]) -> tuple[Any, ...]:
     facts = facts_of(module)
     values = facet_values(facts)
-    described = Module(sentence=module.sentence)
+    described = Module(name=module.name, sentence=module.sentence)
     return (
         *(module.pk, module.owner + 1, module.name, name_key(module.name), module.sentence, module.licence),
         *(module.pk, module.downloads, search_text_of(described, facts.tags, values)),
