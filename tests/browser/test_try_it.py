@@ -136,8 +136,9 @@ def test_one_question_too_many_is_said_once_and_the_one_that_waits_is_still_answ
     with paused(resident(hub)):
         for words, standing in (
             (": hat", "Answering…"),
-            (": sock", "Busy: 1 question before"),
-            (": shirt", "Busy: 2"),
+            (": sock", "1 ahead in queue."),
+            (": shoe", "2 ahead in queue."),
+            (": shirt", "3 ahead in queue."),
         ):
             ask(demo, words)
             expect(demo.locator("#try-answer")).to_contain_text(standing)
@@ -146,7 +147,7 @@ def test_one_question_too_many_is_said_once_and_the_one_that_waits_is_still_answ
             ask(demo, words)
             expect(said).to_have_count(1)
             expect(said).to_contain_text("Ask this one when one of them is answered.")
-        expect(demo.locator("#try-answer")).to_contain_text("2 ahead in queue.")
+        expect(demo.locator("#try-answer")).to_contain_text("3 ahead in queue.")
         require_accessible(demo)
     expect_answer(demo, "SHIRT", "shirt")
     expect(said).to_have_count(0)

@@ -76,7 +76,7 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
 
     page.get_by_role("button", name="Publish").click()
     expect(page.locator("#id_weights_file_error")).to_contain_text("NaN or infinity")
-    expect(page.get_by_role("alert")).to_contain_text("What you typed and chose is still here.")
+    expect(page.get_by_role("alert")).to_contain_text("Your input is still here.")
     expect(page.locator("#id_weights_file")).to_be_focused()
     assert page.evaluate("document.querySelector('#id_card_file').files[0].name") == "README.md"
     for size in (DESK, PHONE):
