@@ -39,7 +39,7 @@ def test_a_declared_length_beyond_the_cap_is_stopped_at_once(site, token):
     headers = {"Content-Length": str(10**10), "Authorization": f"Bearer {token}", "Connection": "close"}
     status, message = answer(site, headers=headers)
     assert status == 413
-    assert "too large" in message
+    assert "Too large" in message
 
 
 def test_a_read_token_s_large_commit_is_told_that_it_may_only_read(site, alice, token_of):
