@@ -415,9 +415,7 @@ class LayerGroupSerializer(serializers.Serializer[LayerGroup]):
 
 
 class BaseDetailSerializer(BaseModelSerializer):
-    revision = serializers.CharField(
-        help_text="Empty where the base is not here, as are the other facts."
-    )
+    revision = serializers.CharField(help_text="Empty where the base is not here, as are the other facts.")
     kind = serializers.ChoiceField(choices=BaseModel.Kind.choices, allow_null=True)
     parameters = serializers.IntegerField(allow_null=True)
     is_here = serializers.BooleanField(help_text="False: its modules cannot be composed here.")
