@@ -592,8 +592,10 @@ def in_context(
     key = "in_context" if adapters is None else "composed_in_context"
     with cost.counted():
         forms = prompt_forms(base, examples)
+        room = prompt_room(base, examples, questions)
+        asked = [example.input for example in (*(questions.examples if questions else ()), *examples)]
         measured = [
-            show_others(base, examples, form, adapters or {}, n_that_fit(base, form, examples, questions))
+            show_others(base, examples, form, adapters or {}, n_that_fit(base, form, examples, asked, room))
             for form in forms
         ]
         chosen = min(measured, key=lambda shown: shown.nats)
@@ -606,6 +608,10 @@ def in_context(
         )
     known = questions.behind(form, shown) if questions else None
     lengths = known.prompt_lengths if known else [base.prompt_length(form.prompt(shown, examples[0].input))]
+    if max(lengths) > room:  # of a question that has more tokens than longer ones
+        return BaselineResult(
+            *about(key, "the examples do not fit into the base model's context"), None, None, cost
+        )
     long = sum(lengths) / len(lengths)
     usual = mean_prompt_tokens(base, questions, examples)
     tokens = f"{count_noun(round(long), 'token')} a question instead of {usual:.0f}"
@@ -640,17 +646,24 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def n_that_fit(
-    base: FrozenBaseModel,
-    form: PromptForm,
-    examples: Sequence[Example],
-    questions: HeldOutQuestions | None,
+def prompt_room(
+    base: FrozenBaseModel, examples: Sequence[Example], questions: HeldOutQuestions | None
 ) -> int:
-    """Return how many of the examples, from the first on, fit into the prompt of every question."""
-    asked = [example.input for example in (*(questions.examples if questions else ()), *examples)]
-    longest = sorted(asked, key=len)[-LONGEST_TRIED:]
+    """Return the most tokens of a prompt that leave room for its answer in the context."""
     of_answers = base.prompt_length(max((example.output for example in examples), key=len))
-    room = base.context_length() - max(of_answers, questions.max_new_tokens if questions else 0)
+    return base.context_length() - max(of_answers, questions.max_new_tokens if questions else 0)
+
+
+def n_that_fit(
+    base: FrozenBaseModel, form: PromptForm, examples: Sequence[Example], asked: Sequence[str], room: int
+) -> int:
+    """Return how many of the examples, from the first on, fit in front of the longest questions.
+
+    Args:
+        asked: the inputs of all questions.
+        room: in tokens, see `prompt_room`.
+    """
+    longest = sorted(asked, key=len)[-LONGEST_TRIED:]
     for n in range(len(examples), 0, -1):
         if max(base.prompt_length(form.prompt(examples[:n], text)) for text in longest) <= room:
             return n
