@@ -107,12 +107,7 @@ def nearest_by_text(module: int, viewer: object) -> list[Similar]:
 def first_of_copies(versions: Sequence[int]) -> set[int]:
     """Of these versions, in their order, those whose deltas are no copy, nor nearly one, of those before."""
     sketch_of = dict(Version.objects.filter(pk__in=versions).values_list("pk", "sketch"))
-    sketches = [sketch for sketch in sketch_of.values() if sketch is not None]
-    near: dict[int, set[int]] = {}
-    pairs = NearCopy.objects.filter(first__in=sketches, second__in=sketches)
-    for one, other in pairs.values_list("first", "second"):
-        near.setdefault(one, set()).add(other)
-        near.setdefault(other, set()).add(one)
+    near = near_sketches(set(sketch_of.values()))
     kept, seen = set[int](), set[int]()
     for version in versions:
         sketch = sketch_of.get(version)
