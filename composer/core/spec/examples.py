@@ -114,7 +114,10 @@ def without_repeats(examples: Iterable[Example]) -> list[Example]:
 
     Outer white space is ignored.
     """
-    return list({texts_of(example): example for example in reversed(list(examples))}.values())[::-1]
+    first: dict[tuple[str, str], Example] = {}
+    for example in examples:
+        first.setdefault(texts_of(example), example)
+    return list(first.values())
 
 
 def texts_of(example: Example) -> tuple[str, str]:

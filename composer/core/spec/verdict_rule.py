@@ -99,7 +99,7 @@ def quality_level(share: float, low: float) -> str:
 
 
 def meaning_of(interval_percent: Sequence[float]) -> str:
-    """Return what the share of right answers means for whoever relies on them, as a clause.
+    """Return how many wrong answers to expect, as a clause.
 
     Args:
         interval_percent: the lower and upper bound of the share's 95 % interval, 0 to 100.

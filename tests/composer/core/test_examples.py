@@ -113,6 +113,7 @@ def test_an_input_in_another_normal_form_is_the_same_input():
     ("pairs", "left", "notes"),
     [
         (["a1", "b2", "c1"], ["a1", "b2", "c1"], []),
+        (["a1", "b2", "a1"], ["a1", "b2"], ["1 of the 3 examples repeat others, so 2 examples count."]),
         (["a1"] * 5, ["a1"], ["4 of the 5 examples repeat others, so 1 example counts."]),
         (["a1", "b2", "a1", "b2"], ["a1", "b2"], ["2 of the 4 examples repeat others, so 2 examples count."]),
         (["a1", "a2"], ["a1", "a2"], ["The input “a” has different outputs: at most one can be right."]),
