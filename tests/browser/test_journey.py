@@ -77,7 +77,8 @@ def find(page: Page, words: str, full_name: str) -> None:
     page.get_by_role("link", name="Library").first.click()
     page.get_by_role("main").get_by_role("searchbox").fill(words)
     page.keyboard.press("Enter")
-    page.get_by_role("link", name=full_name).click()
+    expect(page).to_have_url(re.compile(r"[?&]q="))
+    page.get_by_role("main").get_by_role("link", name=full_name, exact=True).click()
     expect(page).to_have_url(re.compile(f"/{full_name}$"))
 
 
