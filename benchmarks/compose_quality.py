@@ -190,16 +190,12 @@ def verdict_row(spec: Order) -> dict[str, Any]:
         **fields_of_order(spec),
         "n": len(draw.truth),
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
-        "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
         "decision": {"held_out": decided.decision},
         "left_out": {
             "label_tokens": list(left_out["composed"].label_tokens),
             "nats": {key: [round(x, 4) for x in one.nats] for key, one in left_out.items()},
         },
     }
-
-
-HONEST = ("zero_shot", "best_single", "lora_on_shots", "in_context")  # what a gain is measured against
 
 
 def anytime_row(spec: Order) -> dict[str, Any]:

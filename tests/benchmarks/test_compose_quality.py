@@ -47,12 +47,31 @@ def test_precisions_are_compared_run_by_run():
     assert "| composable | 2 | 2 | 1 | 1 | 70.0 | 70.0 |" in section
 
 
-def test_false_uses_and_missed_gains_are_counted_by_the_gain_on_other_examples():
+def test_verdicts_are_counted_by_the_gain_of_what_they_advise_on_other_examples():
     rows = [
-        {"decision": {"held_out": decision}, "true_gain": gain}
-        for decision, gain in [("use", 0.0), ("use", 0.1), ("none", 10.0), ("train", 9.9), ("use", -5.0)]
+        {
+            "decision": {"held_out": decision},
+            "exact_match_percent": {
+                **dict.fromkeys(quality_report.BASELINES, 0.0),
+                "best_single": 50.0,
+                "composed": composed,
+                **({} if tuned is None else {"tuned": tuned}),
+            },
+        }
+        for decision, composed, tuned in [
+            ("use", 50.0, 90.0),  # in vain, though it gains tuned
+            ("use", 50.5, None),
+            ("tune", 40.0, 51.0),
+            ("tune", 90.0, 50.0),  # in vain, though it gains as it is
+            ("train", 60.0, 70.0),  # missed
+            ("none", 59.5, 60.0),  # missed, tuned
+            ("none", 59.5, None),
+        ]
     ]
-    assert quality_report.false_and_missed(rows, "held_out") == (2, 1)
+    counted = quality_report.Verdicts.counted(rows, "held_out")
+    assert counted.given == {"use": 2, "tune": 2, "prompt": 0}
+    assert counted.in_vain == {"use": 1, "tune": 1, "prompt": 0}
+    assert (counted.missed, counted.missed_in_any_form) == (1, 2)
 
 
 @pytest.mark.slow
@@ -74,8 +93,3 @@ def test_one_task_runs_through_every_part(tmp_path, monkeypatch):
     assert "How far the verdict can be trusted" in text
     assert (tmp_path / "compose_quality_anytime.svg").read_text().startswith("<svg")
     assert "| composable | 1 | 1 | 1 | 1 |" in text  # greedy choice and verdict are the same in bf16
-    (row,) = content["verdict"]["rows"]
-    assert row["true_gain"] == pytest.approx(
-        row["exact_match_percent"]["composed"]
-        - max(row["exact_match_percent"][key] for key in compose_quality.HONEST)
-    )
