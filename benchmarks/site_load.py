@@ -7,8 +7,9 @@ Starts the site's own web server, one process, beside its database on this machi
 soon as it has the whole answer; a route is warmed for some seconds first. Readers and site share the cores.
 Every route asks for one thing after the other of a list that is drawn from the library, always the same one.
 
-The site keeps pages of strangers for half a minute. For who is signed in it does not, so some routes are
-measured for somebody signed in as well. Queries are counted while no page is kept.
+The site keeps what strangers see for half a minute, or until something is published, and nothing changes while
+this measures. For who is signed in or sends a token it keeps nothing, so some routes are measured for them as
+well. Queries are counted while nothing is kept.
 """
 
 import argparse
@@ -57,6 +58,7 @@ FOR_SOMEBODY = (
     "base page",
     "profile page",
 )
+WITH_TOKEN = ("hub info", "hub tree", "hub resolve", "hub list: plain", "hub list: search")
 FITTING_BASE = "google/flan-t5-large"  # 8,000 modules fit it
 
 COMMON_WORDS = ("examples", "french", "medicine", "summary", "translation", "questions", "spanish", "weather")
@@ -264,13 +266,17 @@ def all_routes(site: LoadedSite) -> list[Route]:
         library = Library(database, {int(page): cursor for page, cursor in prepared["cursors"].items()})
     routes = [*library_routes(library), *page_routes(library), *protocol_routes(library)]
     signed_in = {"Cookie": f"sessionid={prepared['session']}"}
-    routes += [as_somebody(route, signed_in) for route in routes if route.name in FOR_SOMEBODY]
+    with_token = {"Authorization": f"Bearer {prepared['token']}"}
+    routes += [
+        *(as_somebody(route, "signed in", signed_in) for route in routes if route.name in FOR_SOMEBODY),
+        *(as_somebody(route, "with a token", with_token) for route in routes if route.name in WITH_TOKEN),
+    ]
     return [*routes, *compose_routes(prepared["session"], prepared["token"])]
 
 
-def as_somebody(route: Route, headers: Mapping[str, str]) -> Route:
-    """The same for who is signed in: no page is kept for them."""
-    return replace(route, name=f"signed in, {route.name}", headers=headers)
+def as_somebody(route: Route, who: str, headers: Mapping[str, str]) -> Route:
+    """The same for who is known: nothing is kept for them."""
+    return replace(route, name=f"{who}, {route.name}", headers=headers)
 
 
 class Library:

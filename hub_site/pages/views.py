@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
+from hub_site.audit.kept_pages import kept_for_strangers
 from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.pages import limits
 from hub_site.pages.help_pages import GROUPS, PAGES, read_page
@@ -32,6 +33,7 @@ model = PeftModel.from_pretrained(base, "path/to/the/adapter")
 
 
 @require_safe
+@kept_for_strangers
 def home(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/home.html", home_view(request.user) | {"load_snippet": LOAD_SNIPPET})
 

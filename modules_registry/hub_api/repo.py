@@ -3,11 +3,13 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 
 from hub_site.accounts.models import ApiToken
 from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
+from hub_site.audit.kept_pages import kept_for_strangers
 from modules_registry import selectors
 from modules_registry.catalog import (
     HubSearch,
@@ -108,11 +110,15 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
 
 
 @hub_view(*SAFE)
+@kept_for_strangers
 def model_info(
     request: HttpRequest, caller: Caller, repo: str, revision: str = selectors.MAIN
 ) -> HttpResponseBase:
     found = repository(repo, caller)
     source = at_revision(found, revision)
+    prefetch_related_objects([source], "files")
+    if isinstance(found, Module):
+        prefetch_related_objects([found], "tags")
     blobs = is_true(request.GET.get("blobs"))
     expand = values_of(request.GET, "expand", most=EXPAND_MAX)
     return JsonResponse(describe.only(json_of_repository(found, source, blobs=blobs), expand))
@@ -127,6 +133,7 @@ def json_of_repository(
 
 
 @hub_view(*SAFE)
+@kept_for_strangers
 def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Modules that match, a page at a time; the next page's address is in the Link header."""
     query = request.GET
@@ -220,6 +227,7 @@ def tags_by_type(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 @hub_view(*SAFE)
+@kept_for_strangers
 def tree(request: HttpRequest, caller: Caller, repo: str, address: str) -> HttpResponseBase:
     """The files at a revision. There are no folders here."""
     found = repository(repo, caller)

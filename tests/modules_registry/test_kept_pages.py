@@ -14,9 +14,11 @@ from modules_registry.models import Module
 from modules_registry.repositories import repository_move
 from modules_registry.services import module_delete, module_edit
 from tests.factories import make_module
+from tests.modules_registry.hub_api.test_refusals import CARD, Uploader, file_line
 
 pytestmark = pytest.mark.django_db
 PAGES = ("/alice/french", "/modules/", "/alice", "/tags/french/")
+ANSWERS = ("/api/models/alice/french", "/api/models/alice/french/tree/main", "/api/models?search=french")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def rendered_queries(client, address):
     return response, len(asked)
 
 
-@pytest.mark.parametrize("address", PAGES)
+@pytest.mark.parametrize("address", [*PAGES, *ANSWERS, "/"])
 def test_a_page_is_rendered_once_for_all_strangers(client, french, address):
     first, _ = rendered_queries(client, address)
     second, n_queries = rendered_queries(client, address)
@@ -70,6 +72,22 @@ def test_what_is_no_longer_there_is_gone_at_once(client, french, alice, staff, c
     assert client.get("/alice/french").status_code == status
     for address in lists:
         assert b'href="/alice/french"' not in client.get(address).content
+
+
+def test_an_answer_of_the_protocol_shows_a_commit_at_once(client, french, alice):
+    before = [client.get(address).content for address in ANSWERS]
+    card = b"---\ntags: [other]\n---\nOther words, and french ones.\n"
+    assert Uploader(alice).commit(file_line(CARD, card)).status_code == 200
+    after = [client.get(address).content for address in ANSWERS]
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert client.get(ANSWERS[0]).json()["sha"] == Module.objects.get(pk=french.pk).current.commit_id
+
+
+def test_an_answer_of_the_protocol_to_a_token_is_not_kept(client, french, alice, api_of):
+    module_edit(editor=alice, module=french, private=True)
+    assert api_of(alice).get(ANSWERS[0]).status_code == 200
+    assert client.get(ANSWERS[0]).status_code == 404
+    assert not kept_pages.pages
 
 
 def test_what_is_new_shows_at_once(client, french, alice):
