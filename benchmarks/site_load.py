@@ -7,7 +7,7 @@ Starts the site's own web server, one process, beside its database on this machi
 soon as it has the whole answer; a route is warmed for some seconds first. Readers and site share the cores.
 Every route asks for one thing after the other of a list that is drawn from the library, always the same one.
 
-The site keeps what strangers see for half a minute, or until something is published, and nothing changes while
+The site keeps what strangers see for half a minute, or until something is published; nothing changes while
 this measures. For who is signed in or sends a token it keeps nothing, so some routes are measured for them as
 well. Queries are counted while nothing is kept.
 """
