@@ -232,7 +232,8 @@ class Verdicts:
 def gain(row: Mapping[str, Any], form: str) -> float:
     """Points of exact match above the best baseline; minus infinity where it was not measured."""
     percent = row["exact_match_percent"]
-    return float(percent.get(FORMS[form], float("-inf"))) - max(percent[key] for key in BASELINES)
+    best: float = max(percent[key] for key in BASELINES)
+    return float(percent.get(FORMS[form], float("-inf"))) - best
 
 
 def rate(count: int, n: int) -> str:

@@ -97,11 +97,12 @@ def rank_fitting(
         for match in match_words(fitting.base, fitting.candidates, words_of(text), limit)
     }
     places = {module: n for n, module in enumerate(sorted(nats, key=nats.__getitem__), start=1)}
-    rows = list(fitting.candidates.filter(weights_sha256__in=nats)) if nats else []
+    candidates = fitting.candidates.only("name", "version", "weights_sha256", "size_bytes")
+    rows = list(candidates.filter(weights_sha256__in=nats)) if nats else []
     tried = {row.pk for row in rows}
-    rows += list(fitting.candidates.filter(pk__in=matches.keys() - tried)) if matches else []
+    rows += list(candidates.filter(pk__in=matches.keys() - tried)) if matches else []
     if len(rows) < min(limit, fitting.count):
-        others = fitting.candidates.order_by("weights_sha256", "pk")[: 2 * limit]  # some will be copies
+        others = candidates.order_by("weights_sha256", "pk")[: 2 * limit]  # some will be copies
         known = {row.pk for row in rows}
         rows += [row for row in others if row.pk not in known]
     ranked = [

@@ -224,6 +224,11 @@ CACHES = {
         "OPTIONS": {"MAX_ENTRIES": 100_000},
     },
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "fragments": {  # of pages, some kilobytes each
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "fragments",
+        "OPTIONS": {"MAX_ENTRIES": 4000},
+    },
 }
 
 # Accounts ------------------------------------------------------

@@ -58,6 +58,21 @@ def measured(modules: Iterable[Module]) -> dict[int, Measured]:
 
 
 @register.filter
+def facts_on_card(module: Module) -> str:
+    """What a card shows of a module and may change, in one text: a kept card holds for it."""
+    facts = (
+        module.pk,
+        module.full_name,
+        module.updated_at,
+        module.current_id,
+        module.private,
+        module.likes,
+        module.downloads,
+    )
+    return repr(facts)
+
+
+@register.filter
 def of(told: object, module: Module) -> Any:
     """What `copies` or `measured` says of one module; nothing on a card that stands alone."""
     return told.get(module.pk) if isinstance(told, dict) else None

@@ -22,7 +22,7 @@ from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.indexing import count_values, count_words, evidence_note, index_waiting
 from modules_registry.models import FacetValue, Module, SearchWord, SynonymGroup
 from modules_registry.repositories import repository_hide, repository_move
-from modules_registry.selectors import module_find
+from modules_registry.selectors import held_find, module_find
 from modules_registry.services import module_edit
 from modules_registry.suggestions import suggestions
 from modules_registry.words import mistakes, near_words, read_words, stems_of, words_add, words_in
@@ -581,7 +581,18 @@ def test_a_lookup_reads_by_index_and_follows_a_former_name(library, alice):
         connection,
     ) as queries:
         assert module_find("ALICE", "French").name == "gallic"
-    assert len(queries) == 2
+    assert len(queries) == 3
+
+
+def test_an_address_that_no_module_has_is_read_with_its_versions_once(library, alice):
+    """A base model's page asks for one first."""
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert module_find("alice", "nothing") is None
+        assert held_find("alice", "nothing", alice) is None
+    assert len(queries) == 3
+    assert sum("modules_registry_version" in query["sql"] for query in queries) == 1
 
 
 def test_counts_of_words_follow_the_library(library):
