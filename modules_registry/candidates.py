@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from hashlib import sha256
 from operator import or_
 
 from django.core.cache import caches
@@ -20,6 +21,7 @@ SAYING_NOTHING = frozenset(
     {"from", "with", "them", "that", "this", "into", "between", "your", "have", "each"}
 )
 COUNTED_AT_ONCE, COUNTS_KEPT_S, COUNTS_KEY = 10_000, 60, "candidates-by-base"
+SHAPES_AT_ONCE = 1_000
 WORDS_MAX = 300  # of a text that is compared
 MATCHES_MAX = 6000  # rows of words that are compared, the rarest words first
 SHARED_TOLD = 50  # candidates of which the words are told
@@ -111,7 +113,20 @@ def counts_by_base() -> dict[int, int]:
 
 
 def shapes_counted(candidates: QuerySet[Candidate]) -> list[ShapeCount]:
-    """Each shape among them with its number; that of the oldest module is the first one."""
+    """Each shape among them with its number; that of the oldest module is the first one.
+
+    Of more than SHAPES_AT_ONCE candidates these are kept for a minute.
+    """
+    key = f"shapes-{sha256(str(candidates.query).encode()).hexdigest()}"
+    counted: list[ShapeCount] | None = caches["process"].get(key)
+    if counted is None:
+        counted = shapes_counted_now(candidates)
+        if sum(row.count for row in counted) > SHAPES_AT_ONCE:
+            caches["process"].set(key, counted, COUNTS_KEPT_S)
+    return counted
+
+
+def shapes_counted_now(candidates: QuerySet[Candidate]) -> list[ShapeCount]:
     rows = candidates.order_by().values("rank", "scaling", "targets", "has_own_ranks")
     counted = rows.annotate(count=Count("pk"), first=Min("pk")).order_by("first")
     return [

@@ -1,6 +1,7 @@
 """What choosing among thousands reads: kept by the database itself, and the same that a visitor may see."""
 
 import pytest
+from django.core.cache import caches
 
 from hub_site.accounts.models import Namespace
 from hub_site.moderation.services import account_decide
@@ -141,3 +142,14 @@ def test_the_common_shape_is_the_one_of_most_modules_whatever_order_the_targets_
     make_module(bob, "turned", seed=1, config_file=config_file(target_modules=["v", "q"]))
     assert common_shape(shapes_counted(candidates_of(base))) == (2, 2.0, ("q", "v"))
     assert common_shape([]) is None
+
+
+def test_shapes_of_many_are_counted_once_a_minute_for_each_who_sees_the_same(base, bob, monkeypatch):
+    monkeypatch.setattr("modules_registry.candidates.SHAPES_AT_ONCE", 0)
+    make_module(bob, "narrow")
+    (before,) = shapes_counted(candidates_of(base))
+    make_module(bob, "turned", seed=1, private=True)
+    assert shapes_counted(candidates_of(base)) == [before]
+    (own,) = shapes_counted(candidates_of(base, bob))
+    assert (before.count, own.count) == (1, 2)
+    caches["process"].clear()
