@@ -8,6 +8,7 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
+from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -541,9 +542,33 @@ class TagListApi(APIView):
 
 
 def asked_search(serializer_class: type[Any], request: Request) -> dict[str, Any]:
+    require_single_values(serializer_class, request)
     asked = serializer_class(data=search_data(serializer_class, request))
-    asked.is_valid(raise_exception=True)
+    try:
+        asked.is_valid(raise_exception=True)
+    except ValidationError as error:
+        raise ValidationError(by_parameter(error.detail)) from error
     return dict(asked.validated_data)
+
+
+def require_single_values(serializer_class: type[Any], request: Request) -> None:
+    """Refuse a filter of one value that comes twice: one of the two would be dropped in silence."""
+    query = request.query_params
+    twice = {
+        name: [f"“{name}” takes one value, and {len(query.getlist(name))} were given. Give one."]
+        for name, field in serializer_class().fields.items()
+        if not isinstance(field, ListField) and len(query.getlist(name)) > 1
+    }
+    if twice:
+        raise ValidationError(twice)
+
+
+def by_parameter(detail: Any) -> Any:
+    """Faults by the names that the address has: of a repeated one, those of all its values."""
+    return {
+        name: [text for texts in faults.values() for text in texts] if isinstance(faults, dict) else faults
+        for name, faults in detail.items()
+    }
 
 
 def search_data(serializer_class: type[Any], request: Request) -> dict[str, Any]:
@@ -558,8 +583,13 @@ def search_data(serializer_class: type[Any], request: Request) -> dict[str, Any]
 def filters_of(asked: dict[str, Any]) -> ModuleFilters:
     named: dict[str, Any] = {}
     for name, value in asked.items():
-        key = BY_NAME[name].key if name in BY_NAME else name
-        named[key] = tuple(value) if isinstance(value, list) else value
+        kind = BY_NAME.get(name)
+        if kind is None:
+            named[name] = value
+        elif isinstance(value, list):
+            named[kind.key] = tuple(dict.fromkeys(map(kind.read, value)))
+        else:
+            named[kind.key] = kind.read(value)
     return ModuleFilters(**named)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modules_registry.core.languages import LANGUAGES, language_codes
+from modules_registry.core.languages import LANGUAGES, language_code, language_codes
 from modules_registry.core.licenses.combining import allows_commercial_use, allows_derivatives
 from modules_registry.core.licenses.names import license_label
 
@@ -58,6 +58,7 @@ class FacetKind:
     label: Callable[[str], str] = str  # what a value is called on a page
     is_many: bool = False  # several values may be asked for together: a module must have all
     attribute: str = ""  # of ModuleFilters; empty: as the name
+    read: Callable[[str], str] = str  # the value that is meant by what an address says
 
     @property
     def key(self) -> str:
@@ -68,7 +69,9 @@ FACETS = (
     FacetKind("tag", "Tags", is_many=True, attribute="tags"),
     FacetKind("base", "Base model"),
     FacetKind("task", "Task", is_many=True),
-    FacetKind("language", "Language", lambda code: LANGUAGES.get(code, code), is_many=True),
+    FacetKind(
+        "language", "Language", lambda code: LANGUAGES.get(code, code), is_many=True, read=language_code
+    ),
     FacetKind("licence", "License", license_label),
     FacetKind("allows", "License allows", lambda value: ALLOWS.get(value, value), is_many=True),
     FacetKind("author", "Owner"),

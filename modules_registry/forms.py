@@ -292,7 +292,7 @@ def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
     asked: dict[str, Any] = {}
     for kind in FACETS:
         values = dict.fromkeys(plain(value) for value in query.getlist(kind.name)[:CHOICES_MAX])
-        named = tuple(value for value in values if value)
+        named = tuple(kind.read(value) for value in values if value)
         asked[kind.key] = named if kind.is_many else (named or ("",))[-1]
     return ModuleFilters(
         q=plain(query.get("q", ""))[:Q_LENGTH_MAX],

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from modules_registry.card_facts import plain_text, sample_in
 from modules_registry.core.languages import LANGUAGES, OWN_NAMES
 from modules_registry.facets import FacetFacts, facet_values
-from modules_registry.models import FacetValue, Module, Version
+from modules_registry.models import BaseModel, FacetValue, Module, Version
 from modules_registry.selectors import card_of
 from modules_registry.words import fold, joined_words, words_add, words_in
 
@@ -70,7 +70,7 @@ def facts_of_module(
         licence=module.licence,
         tags=tags,
         base=version.base_name,
-        architecture=version.base.architecture if version.base else "",
+        architecture=architecture_of(version),
         task_type=version.task_type,
         rank=version.rank,
         alpha=version.alpha,
@@ -82,6 +82,14 @@ def facts_of_module(
         has_evidence=module.has_evidence,
         front_matter=front_matter,
     )
+
+
+def architecture_of(version: Version) -> str:
+    """Of the base that it stands on, also where it is not composable here; empty: the library has none."""
+    if version.base is not None:
+        return version.base.architecture
+    base = BaseModel.objects.filter(name=version.base_name).only("architecture").first()
+    return base.architecture if base is not None else ""
 
 
 def search_text_of(module: Module, tags: Iterable[str], values: Iterable[tuple[str, str]]) -> str:

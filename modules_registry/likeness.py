@@ -146,6 +146,15 @@ def copies_of(version: Version, viewer: object) -> Copies:
     return Copies(tuple(shown[:SAME_SHOWN_MAX]), count, tuple(with_modules(cosines, viewer)))
 
 
+# What `weights_key` reads of a version, in its order.
+WEIGHTS_KEY = ("sketch", "weights_sha256", "base_name")
+
+
+def weights_key(sketch: int | None, weights_sha256: str, base_name: str) -> tuple[object, ...]:
+    """What two versions have in common that have the same weights, by the rule of `has_weights_of`."""
+    return (sketch,) if sketch is not None else (weights_sha256, base_name)
+
+
 def has_weights_of(version: Version) -> Q:
     """Whether a module has the weights of a version now: by their values, or until they are measured by
     their file's bytes."""

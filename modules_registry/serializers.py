@@ -589,7 +589,7 @@ class SearchFilters(serializers.Serializer[dict[str, Any]]):
     )
     base = serializers.CharField(default="", allow_blank=True, max_length=FULL_NAME_LENGTH_MAX)
     task = several("As the Hub calls it: text2text-generation.")
-    language = several("Its code: fr.")
+    language = several("Its code or its English name: fr, French.")
     licence = serializers.CharField(default="", allow_blank=True, max_length=60)
     allows = several("What the license allows.", list(ALLOWS))
     author = serializers.CharField(

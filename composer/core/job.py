@@ -115,7 +115,6 @@ from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]
-ANSWERS_OF_FOUND = 10  # modules that answer, of those that are found
 MEASURED_CANDIDATES = 8  # enough to tell what one costs in a batch; 2 % of the usual budget
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
 
@@ -156,9 +155,9 @@ def find_modules(folder: Path, on_event: OnEvent) -> None:
     found.load()
     with found.base.single_thread_if_small():
         found.score_base()
-        losses = found.losses_alone(wanted=ANSWERS_OF_FOUND)
+        losses = found.losses_alone(wanted=choices.ANSWERS_OF_FOUND)
         best = [name for name in sorted(losses, key=losses.__getitem__) if math.isfinite(losses[name])]
-        found.tell_answers(best[:ANSWERS_OF_FOUND])
+        found.tell_answers(best[: choices.ANSWERS_OF_FOUND])
 
 
 @dataclass

@@ -11,6 +11,7 @@ from composer.playground.selectors import Requester, minute_quota
 from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status
 from modules_registry.demo_worlds import SMALL, demo_world
+from modules_registry.likeness import WEIGHTS_KEY, weights_key
 from modules_registry.models import BaseModel, Module
 
 EXAMPLES_MAX = 20  # more make the search slow, and the order hardly better
@@ -86,14 +87,10 @@ def found_modules(search: ExampleSearch, viewer: object) -> list[FoundModule]:
     """
     n_shots = len(search.examples)
     visible = Module.objects.visible_to(viewer).filter(current__in=[row["version"] for row in search.modules])
-    told = {
-        version: (sentence, weights)
-        for version, sentence, weights in visible.values_list(
-            "current", "sentence", "current__weights_sha256"
-        )
-    }
+    read = visible.values_list("current", "sentence", *(f"current__{name}" for name in WEIGHTS_KEY))
+    told = {version: (sentence, weights_key(*weights)) for version, sentence, *weights in read}
     rows = [row for row in search.modules if row["version"] in told]
-    by_weights: dict[str, list[dict[str, Any]]] = {}
+    by_weights: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: order_of(row, n_shots)):
         by_weights.setdefault(told[row["version"]][1], []).append(row)
     return [

@@ -41,7 +41,9 @@ class FoundModuleSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Per label token, alone at weight 1; null: not measured on all examples."
     )
     drop_nats = serializers.FloatField(allow_null=True, help_text="The base alone minus this loss.")
-    answer = serializers.CharField(allow_null=True, help_text="To the first example; of the best ten.")
+    answer = serializers.CharField(
+        allow_null=True, help_text="To the first example. The best ten are asked; null: this one was not."
+    )
     same_weights = serializers.ListField(
         child=serializers.CharField(), help_text="Names of other modules that have the same weights."
     )

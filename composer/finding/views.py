@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from composer.core.spec.choices import ANSWERS_OF_FOUND
 from composer.finding import selectors
 from composer.finding.forms import FindForm
 from composer.finding.services import example_search_ask
@@ -93,6 +94,7 @@ def search_context(request: PageRequest, search: ExampleSearch) -> dict[str, Any
         "n_tried": len(search.modules),
         "n_measured": sum(row.get("n_shots") == len(search.examples) for row in search.modules),
         "better": better,
+        "n_answered_max": ANSWERS_OF_FOUND,
         "first": search.pairs[0],
         "ahead": selectors.ahead_of(search),
         "standing": standing(search),

@@ -48,6 +48,22 @@ class Selected:
     modules: list[FittingModule]
 
 
+def require_selection(
+    base: BaseModel, method: str, selection: str, chosen: Sequence[Version]
+) -> list[FittingModule]:
+    """Refuse what selects nothing; whoever only estimates refuses the same.
+
+    Returns:
+        The modules that are named, where they are chosen by hand.
+    """
+    first, _, rest = selection.partition("+")
+    if first == "chosen":
+        require_selectors(rest)
+        return require_few(require_all_fit(chosen, base, method), rest)
+    require_selectors("all" if selection == "auto" else selection)
+    return []
+
+
 def modules_selected(
     base: BaseModel,
     method: str,
@@ -71,13 +87,11 @@ def modules_selected(
         level: what “auto” goes by.
         examples: to compose from; the most promising are ranked by these and by the text of the task.
     """
+    named = require_selection(base, method, selection, chosen)
     asked = "all" if selection == "auto" else selection
-    first, _, rest = asked.partition("+")
+    first = asked.partition("+")[0]
     if first == "chosen":
-        require_selectors(rest)
-        named = require_all_fit(chosen, base, method)
-        return Selected(selection, require_few(named, rest))
-    require_selectors(asked)
+        return Selected(selection, named)
     clean = require_fitting(base, method, [*examples, *held_out], owner)
     is_quick = selection == "auto" and level == "quick"
     most = most_composed(is_quick=is_quick)

@@ -230,11 +230,14 @@ def tries_quota(requester: Requester) -> Quota:
 
 
 def minute_quota(requester: Requester, asked: QuerySet[Any], name: str, label: str) -> Quota:
-    """A limit of what this asker asks within a minute, of rows that have `created_at`."""
+    """A limit of what this asker asks within a minute, of rows that have `created_at`.
+
+    Rows of one time were asked together, and count once.
+    """
     most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
     now = database_now()
     recent = asked.filter(created_at__gt=now - MINUTE).order_by("-created_at")
-    times = list(recent.values_list("created_at", flat=True)[:most])
+    times = list(recent.values_list("created_at", flat=True).distinct()[:most])
     resets_s = max(1, round((times[-1] + MINUTE - now).total_seconds())) if times else 0
     return Quota(name, label, len(times), most, window_s=round(MINUTE.total_seconds()), resets_s=resets_s)
 

@@ -15,6 +15,7 @@ from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs.models import Status
 from modules_registry.comparison import COMPARED_MAX
@@ -50,30 +51,7 @@ def tryout_ask(
     Raises:
         Refusal: it cannot be asked (422, 409), too often (429), or too many ask at once (503).
     """
-    require_may_ask(requester)
-    base = require_base(target)
-    template = template or target.template
-    require_texts(text, template)
-    require_tokens(max_new_tokens)
-    with transaction.atomic():
-        one_at_a_time()
-        with log_refusals(requester.user and requester.user.pk):
-            require_not_too_often(requester)
-            require_queue_quota()
-        tryout = TryOut.objects.create(
-            owner=requester.user,
-            session_hash=requester.session_hash,
-            address_hash=requester.address_hash,
-            version=target.version,
-            composition=target.composition,
-            base=base,
-            input=text,
-            template=template,
-            max_new_tokens=max_new_tokens,
-        )
-        # robust: with the broker away the row waits, and the sweeper queues it again
-        transaction.on_commit(lambda: run_tryout.delay(str(tryout.pk)), robust=True)
-    return tryout
+    return questions_store(requester, [target], text, template, max_new_tokens)[0]
 
 
 def tryouts_ask(
@@ -86,7 +64,7 @@ def tryouts_ask(
 ) -> list[TryOut]:
     """Put the same question to several that stand on one base: to all of them or to none.
 
-    Each counts as one question. Without a template each is asked in its own.
+    Together they count as one question within a minute. Without a template each is asked in its own.
 
     Raises:
         Refusal: as `tryout_ask`; they cannot be compared (409).
@@ -94,9 +72,47 @@ def tryouts_ask(
     problem = selectors.not_comparable_because(targets)
     if problem:
         raise Refusal("not_comparable", problem, status=409)
-    asked: dict[str, Any] = {"text": text, "template": template, "max_new_tokens": max_new_tokens}
+    return questions_store(requester, targets, text, template, max_new_tokens)
+
+
+def questions_store(
+    requester: Requester, targets: Sequence[Target], text: str, template: str, max_new_tokens: int
+) -> list[TryOut]:
+    """Store one question to each of these, all with the same time: by it they count as one."""
+    require_may_ask(requester)
+    bases = [require_base(target) for target in targets]
+    templates = [template or target.template for target in targets]
+    for each in templates:
+        require_texts(text, each)
+    require_tokens(max_new_tokens)
     with transaction.atomic():
-        return [tryout_ask(requester=requester, target=target, **asked) for target in targets]
+        one_at_a_time()
+        with log_refusals(requester.user and requester.user.pk):
+            require_not_too_often(requester, len(targets))
+            require_queue_quota(len(targets))
+        asked_at = database_now()
+        return [
+            question_store(
+                owner=requester.user,
+                session_hash=requester.session_hash,
+                address_hash=requester.address_hash,
+                version=target.version,
+                composition=target.composition,
+                base=base,
+                input=text,
+                template=its_template,
+                max_new_tokens=max_new_tokens,
+                created_at=asked_at,
+            )
+            for target, base, its_template in zip(targets, bases, templates, strict=True)
+        ]
+
+
+def question_store(**columns: Any) -> TryOut:
+    tryout = TryOut.objects.create(**columns)
+    # robust: with the broker away the row waits, and the sweeper queues it again
+    transaction.on_commit(lambda: run_tryout.delay(str(tryout.pk)), robust=True)
+    return tryout
 
 
 def tryout_watch(tryout: TryOut) -> None:
@@ -183,13 +199,14 @@ def one_at_a_time() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ASKING_LOCK])
 
 
-def require_not_too_often(requester: Requester) -> None:
+def require_not_too_often(requester: Requester, n_asked: int) -> None:
     asked = selectors.tryouts_of(requester)
     unfinished = asked.waiting().count() + asked.running().count()
-    if unfinished >= UNFINISHED_MAX:
+    if unfinished + n_asked > UNFINISHED_MAX:
+        waiting = "1 answer is" if unfinished == 1 else f"{unfinished} answers are"
         message = (
-            f"{UNFINISHED_MAX} of your questions still wait for their answers, the most at once. "
-            "Ask this one when one of them is answered."
+            f"{waiting} still to come to your questions, and at most {UNFINISHED_MAX} are at once. "
+            "Ask again when they are here."
         )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
     quota = selectors.tries_quota(requester)
@@ -202,9 +219,9 @@ def require_not_too_often(requester: Requester) -> None:
         raise Refusal("too_often", message, status=429, retry_after_s=quota.resets_s)
 
 
-def require_queue_quota() -> None:
+def require_queue_quota(n_asked: int) -> None:
     in_line = selectors.in_line()
-    if in_line < settings.HUB_TRY_WAITING_MAX:
+    if in_line + n_asked <= settings.HUB_TRY_WAITING_MAX:
         return
     waiting = "1 question waits" if in_line == 1 else f"{in_line} questions wait"
     if selectors.is_nobody_coming():

@@ -19,7 +19,7 @@ from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEAR
 from composer.core.spec.examples import notes_on
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import rank_fitting, rank_modules
-from composer.matching.selection import count_modules
+from composer.matching.selection import count_modules, require_selection
 from composer.matching.templates import preview_of, stated_templates, templates_of
 from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import require_worker
@@ -28,6 +28,7 @@ from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
 from composer.request.serializers import (
     CandidateSerializer,
+    CandidatesRequestSerializer,
     ChoicesSerializer,
     CompositionRequestSerializer,
     DemoTaskDetailSerializer,
@@ -49,9 +50,11 @@ from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import place_of_new
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
+from hub_site.common.api_inputs import InputSerializer
 from modules_registry.models import Version
 
 CANDIDATES_MAX = 50
+UNNAMED = "unnamed"  # what is only looked for needs no name
 TAKEN_AS_THEY_ARE = (
     "name", "sentence", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
     "precision", "device", "rank", "template", "max_new_tokens", "baselines",
@@ -68,16 +71,24 @@ class DraftSerializer(serializers.ModelSerializer[Draft]):
 REFUSALS = refusals(400, 401, 403)
 
 
-def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
+def asked_by(
+    request: SignedInApiRequest, serializer_class: type[InputSerializer] = CompositionRequestSerializer
+) -> dict[str, Any]:
     """What was asked, with the rows of the base and of the modules that it names; refused as a request is."""
-    serializer = CompositionRequestSerializer(data=request.data)
+    serializer = serializer_class(data=request.data)
     serializer.is_valid(raise_exception=True)
     asked = serializer.validated_data
     choice = complete_choice({name: asked[name] for name in SearchOptions.__annotations__})
     base, _ = require_request(
-        asked["name"], asked["sentence"], asked["base"], asked["examples"], asked["held_out"], choice
-    )
+        asked["name"] or UNNAMED,
+        asked["sentence"],
+        asked["base"],
+        asked["examples"],
+        asked["held_out"],
+        choice,
+    )  # fmt: skip
     versions = require_versions(asked["modules"], request.user)
+    require_selection(base, choice["method"], asked["selection"], versions)
     return {**asked, **choice, "base": base, "modules": versions}
 
 
@@ -158,7 +169,7 @@ class CandidatesApi(OwnerApi):
         operation_id="compositions_candidates",
         summary="Rank the modules for a task",
         tags=["compositions"],
-        request=CompositionRequestSerializer,
+        request=CandidatesRequestSerializer,
         responses={200: CandidateSerializer(many=True), **REFUSALS},
     )
     def post(self, request: SignedInApiRequest) -> Response:
@@ -166,7 +177,7 @@ class CandidatesApi(OwnerApi):
 
         Without those that were made from some of these very examples.
         """
-        asked = asked_by(request)
+        asked = asked_by(request, CandidatesRequestSerializer)
         task_text = f"{asked['name']} {asked['sentence']}"
         ranked = rank_modules(
             asked["base"], asked["method"], task_text, asked["examples"],

@@ -211,6 +211,14 @@ class CompositionRequestSerializer(InputSerializer):
         return asked
 
 
+class CandidatesRequestSerializer(CompositionRequestSerializer):
+    """As a request; a name is not needed, but its words count."""
+
+    name = serializers.CharField(
+        max_length=NAME_MAX, required=False, default="", allow_blank=True, validators=[require_storable]
+    )
+
+
 class PromptSerializer(serializers.Serializer[dict[str, Any]]):
     """An example as the model reads it, as far as that is known before the run."""
 

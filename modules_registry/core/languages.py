@@ -34,6 +34,11 @@ OWN_NAMES = {  # what their speakers call them
 CODES = {name.casefold(): code for code, name in LANGUAGES.items()}
 
 
+def language_code(said: str) -> str:
+    """The code of a language by its code or a name of it; of anything else what was said."""
+    return next(iter(language_codes(said)), said)
+
+
 def language_codes(said: object, tags: Iterable[str] = ()) -> list[str]:
     """The codes of the languages that a card's `language` names, and of tags that are a language's name."""
     texts = said if isinstance(said, list) else [said]

@@ -13,7 +13,7 @@ from modules_registry import selectors
 from modules_registry.access import module_or_404
 from modules_registry.api import NOT_FOUND
 from modules_registry.explore.changes import changes_between
-from modules_registry.explore.selectors import chosen_version, pair_asked, version_before
+from modules_registry.explore.selectors import chosen_or_told, pair_asked, version_before
 from modules_registry.explore.serializers import (
     ChangesInput,
     ChangesSerializer,
@@ -117,8 +117,8 @@ class ChangesApi(APIView):
         asked = validated(ChangesInput, request)
         module = module_or_404(namespace, name, request.user)
         versions = list(selectors.versions_of(module))
-        after = chosen_version(module, asked["to"], versions[0])
-        before = chosen_version(module, asked["from"], version_before(versions, after))
+        after = chosen_or_told(module, "to", asked["to"], versions[0])
+        before = chosen_or_told(module, "from", asked["from"], version_before(versions, after))
         return Response(ChangesSerializer(changes_between(before, after)).data)
 
 
@@ -155,4 +155,4 @@ def asked_version(
     asked = validated(serializer_class, request)
     module = module_or_404(namespace, name, request.user)
     assert module.current is not None  # it is published
-    return module, chosen_version(module, asked["revision"], module.current), asked
+    return module, chosen_or_told(module, "revision", asked["revision"], module.current), asked

@@ -2,16 +2,43 @@
 
 from django.http import Http404
 
+from hub_site.common.errors import Refusal
 from modules_registry.fitting import Pair, pairs_with
 from modules_registry.models import Module, Version
-from modules_registry.selectors import is_storable, module_find, version_find
+from modules_registry.selectors import is_storable, module_find, version_find, versions_of
+
+VERSIONS_NAMED_MAX = 20  # where an unknown one was asked for, the newest
 
 
 def chosen_version(module: Module, revision: str, otherwise: Version) -> Version:
-    version = version_find(module, revision) if revision else otherwise
-    if version is None or not version.is_complete:
+    version = complete_version(module, revision) if revision else otherwise
+    if version is None:
         raise Http404
     return version
+
+
+def chosen_or_told(module: Module, parameter: str, revision: str, otherwise: Version) -> Version:
+    """As `chosen_version`, for programs.
+
+    Raises:
+        Refusal: there is no such version (404); it names those there are.
+    """
+    version = complete_version(module, revision) if revision else otherwise
+    if version is None:
+        newest = list(versions_of(module)[: VERSIONS_NAMED_MAX + 1])
+        known = ", ".join(each.revision for each in newest[:VERSIONS_NAMED_MAX])
+        more = ", …" if len(newest) > VERSIONS_NAMED_MAX else ""
+        message = f"{module.full_name} has no version “{revision}”. Known: {known}{more}."
+        raise Refusal("no_such_version", message, status=404, fields={parameter: [message]})
+    return version
+
+
+def complete_version(module: Module, revision: str) -> Version | None:
+    """The version that holds an adapter, by all that `version_find` takes, and by its number alone."""
+    version = version_find(module, revision)
+    if version is None and revision.isascii() and revision.isdecimal():
+        version = version_find(module, f"v{revision}")
+    return version if version is not None and version.is_complete else None
 
 
 def version_before(versions: list[Version], version: Version) -> Version:

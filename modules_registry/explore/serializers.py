@@ -21,7 +21,7 @@ class RevisionInput(serializers.Serializer[dict[str, Any]]):
         default="",
         allow_blank=True,
         max_length=REVISION_LENGTH_MAX,
-        help_text="“main” (default), a commit id, or a version as “v2”.",
+        help_text="“main” (default), a commit id, or a version as “v2” or “2”.",
     )
 
 
@@ -45,7 +45,7 @@ class ChangesInput(serializers.Serializer[dict[str, Any]]):
         default="",
         allow_blank=True,
         max_length=REVISION_LENGTH_MAX,
-        help_text="A version; without it the current one.",
+        help_text="A version as “v2” or “2”; without it the current one.",
     )
 
     def get_fields(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class ChangesInput(serializers.Serializer[dict[str, Any]]):
             default="",
             allow_blank=True,
             max_length=REVISION_LENGTH_MAX,
-            help_text="A version; without it the one before.",
+            help_text="A version as “v2” or “2”; without it the one before.",
         )
         return {"from": before, **super().get_fields()}
 

@@ -19,7 +19,8 @@ from composer.task.demo_tasks import demo_tasks
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
-from modules_registry.models import Module, Version
+from modules_registry.likeness import copies_of
+from modules_registry.models import Module, Sketch, Version
 from tests.composer.conftest import SHOTS
 
 FIND = "/find/"
@@ -262,3 +263,25 @@ def test_a_ready_made_task_fills_the_form_with_its_examples(browser_of, alice):
     for pair in task.shots[:20]:
         assert html.escape(json.dumps(pair.input, ensure_ascii=False)) in page
     assert browser_of(alice).get(f"{FIND}?task=none%00").status_code == 200
+
+
+def test_weights_saved_again_with_other_metadata_are_the_same_weights(search, alice):
+    sketch = Sketch.objects.create(delta_sha256="d" * 64, base_name="tests/tiny", norm=1.0)
+    Version.objects.filter(module__name__in=["first", "upper"]).update(sketch=sketch)
+    files = Version.objects.filter(sketch=sketch).values_list("weights_sha256", flat=True)
+    assert len(set(files)) == 2
+    done = measured(search, {"bob/upper": (0.5, 3), "bob/first": (0.5, 3), "bob/fruit": (0.7, 3)})
+    found = found_modules(done, alice)
+    assert len(found) == 2
+    assert {found[0].name, *found[0].same_weights} == {"bob/first", "bob/upper"}
+    for module in Module.objects.filter(current__sketch=sketch):  # the module's page says the same
+        assert len(copies_of(module.current, alice).same) == 1
+
+
+def test_the_page_says_how_many_answer_and_offers_the_others_to_be_tried(browser_of, alice, search):
+    losses = {"bob/upper": (0.5, 3), "bob/first": (1.0, 3)}
+    measured(search, losses, answers={"bob/upper": "APPLE"})
+    page = text_of(browser_of(alice).get(f"/find/{search.pk}/"))
+    assert "The best 10 answer the first example" in page
+    assert page.count('data-label="Answer"') == 1
+    assert 'href="/bob/first#try"' in page

@@ -124,3 +124,23 @@ def test_a_draft_that_is_kept_again_says_when(api):
     kept = [api.put(DRAFT, {"fields": FIELDS}, format="json") for _ in range(2)]
     assert [answer.status_code for answer in kept] == [200, 200]
     assert kept[0].json()["kept_at"] < kept[1].json()["kept_at"]
+
+
+@pytest.mark.parametrize("what", ["", "/estimate", "/candidates"])
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"selection": "bogus"}, "bad_selection"),
+        ({"selection": "chosen+bogus", "modules": ["bob/upper"]}, "bad_selection"),
+        ({"selection": "chosen"}, "no_modules"),
+    ],
+)
+def test_a_selection_of_nothing_is_refused_by_every_way(api, what, changes, code):
+    assert error_of(api.post(f"{ADDRESS}{what}", BODY | changes), 400)["code"] == code
+    assert not Composition.objects.exists()
+
+
+def test_modules_are_ranked_for_a_task_without_a_name_and_nothing_else_is(api):
+    body = {key: value for key, value in BODY.items() if key != "name"} | {"sentence": "upper case"}
+    assert api.post(f"{ADDRESS}/candidates", body).json()[0]["name"] == "bob/upper"
+    assert "name" in error_of(api.post(ADDRESS, body), 400)["fields"]

@@ -16,10 +16,12 @@ from modules_registry.catalog import (
     repositories_listed,
     tags_in_use,
 )
-from modules_registry.models import FacetValue, Module
+from modules_registry.facets import facet_values
+from modules_registry.indexing import facts_of_module
+from modules_registry.models import FacetValue, Module, Version
 from modules_registry.selectors import module_find
 from modules_registry.services import module_delete, module_edit
-from tests.factories import config_file, make_module
+from tests.factories import card_file, config_file, make_module
 
 pytestmark = pytest.mark.django_db
 
@@ -206,3 +208,33 @@ def test_a_large_ranking_is_kept_until_something_changes(alice, base, monkeypatc
     assert found() == {"french-names", "french-adverbs"}
     module_edit(editor=alice, module=late, private=True)
     assert found() == {"french-nouns", "french-names"}
+
+
+@pytest.mark.parametrize(
+    "query", ["rank=4&rank=16", "q=a&q=b", "base=a/b&base=c/d", "licence=mit&licence=mit"]
+)
+def test_a_filter_of_one_value_that_comes_twice_is_refused(client, library, query):
+    answer = client.get(f"/api/v1/modules?{query}")
+    assert answer.status_code == 400
+    assert "takes one value" in answer.json()["error"]["fields"][query.partition("=")[0]][0]
+
+
+def test_a_fault_in_a_repeated_filter_has_the_name_of_the_filter(client, library):
+    fields = client.get("/api/v1/modules?allows=commercial&allows=magic").json()["error"]["fields"]
+    assert list(fields) == ["allows"]
+
+
+def test_a_language_is_asked_for_by_its_name_too(client, alice, base):
+    make_module(alice, "vert", card_file=card_file("---\nlanguage: fr\n---\n# vert\n"))
+    for said in ("fr", "French", "french", "fr-FR"):
+        assert client.get(f"/api/v1/modules?language={said}").json()["count"] == 1
+        assert "alice/vert" in client.get(f"/modules/?language={said}").content.decode()
+
+
+def test_the_architecture_is_that_of_the_base_also_of_what_is_not_composable(alice, base):
+    module = make_module(alice, "plain")
+    Version.objects.filter(module=module).update(base=None, not_composable="It is a DoRA.")
+    module.refresh_from_db()
+    values = dict(facet_values(facts_of_module(module, Version.objects.get(module=module), [], {})))
+    assert values["architecture"] == base.architecture
+    assert "composable" not in values

@@ -389,6 +389,7 @@ FULL_RANK = "full"  # the request for the whole composition, as the search found
 RANK_LIMIT = 1024  # largest rank of a module, and of an adapter that is cut to a rank
 EXAMPLES_LIMIT = 64  # most examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
+ANSWERS_OF_FOUND = 10  # modules that answer, of those that a search by examples finds
 TEXT_LIMIT = 20_000  # characters of a module's text and of a task's sentence
 
 

@@ -140,3 +140,13 @@ def test_a_private_module_is_asked_by_who_may_see_it_alone(client, several, brow
 def test_what_is_not_measured_leads_to_a_search_by_examples(client, several):
     page = text_of(client.get("/modules/compare/", {"id": NAMES[:2]}))
     assert 'href="/find/?base=tests/tiny"' in page
+
+
+def test_a_comparison_counts_as_one_question_of_those_within_a_minute(client, several, settings, run):
+    settings.HUB_TRY_VISITORS_PER_MINUTE = 2
+    for _ in range(2):
+        assert client.post(address(*NAMES), {"input": "a"}, headers=HTMX).status_code == 200
+        for tryout in TryOut.objects.exclude(status=Status.DONE):
+            run(tryout)
+    client.post(address(*NAMES), {"input": "a"}, headers=HTMX)
+    assert TryOut.objects.count() == 2 * len(NAMES)

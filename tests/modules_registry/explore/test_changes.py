@@ -86,3 +86,12 @@ def test_the_api_says_the_same(versions, client):
     assert told["config"] == [{"key": "lora_alpha", "before": "4", "after": "8"}]
     assert {"path", "distance", "cosine", "norm_before", "norm_after"} == set(told["weights"]["layers"][0])
     assert client.get("/api/v1/modules/alice/french/changes").json()["before"] == "v3"
+
+
+def test_programs_name_versions_by_number_too_and_are_told_those_there_are(client, versions):
+    where = "/api/v1/modules/alice/french/changes"
+    assert client.get(f"{where}?from=1&to=2").json() == client.get(f"{where}?from=v1&to=v2").json()
+    for asked in ("from=9", "from=v9", "from=1&to=x", "from=0", "from=²"):
+        answer = client.get(f"{where}?{asked}")
+        assert answer.status_code == 404
+        assert "Known: v3, v2, v1." in answer.json()["error"]["message"]
