@@ -94,4 +94,4 @@ def test_programs_name_versions_by_number_too_and_are_told_those_there_are(clien
     for asked in ("from=9", "from=v9", "from=1&to=x", "from=0", "from=²"):
         answer = client.get(f"{where}?{asked}")
         assert answer.status_code == 404
-        assert "Known: v3, v2, v1." in answer.json()["error"]["message"]
+        assert "Known: v4, v3, v2, v1." in answer.json()["error"]["message"]
