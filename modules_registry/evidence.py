@@ -15,6 +15,7 @@ from modules_registry.indexing import evidence_note
 from modules_registry.models import Evidence, Lineage, Module, Version
 from modules_registry.notices import tell_of_uses
 
+HELPS_BELOW = 0.5  # of the loss of the base alone: less of a gain says nothing on a card
 HURT_NATS = 0.01  # per label token: a smaller rise of the loss is no loss
 TASKS_SHOWN = 20
 PARTS_READ = 1000  # of the latest
@@ -150,10 +151,11 @@ def measured_of(modules: Iterable[Module]) -> dict[int, Measured]:
 
 def strongest(rows: QuerySet[Evidence]) -> QuerySet[Evidence]:
     """Of each module one row: its published result, else the task on which it is right most often, else where
-    its loss lies furthest below that of the base. Alone it shows only where it beats the base."""
+    its loss lies furthest below that of the base. Alone it shows only where it is right more often than the
+    base, or has less than HELPS_BELOW of its loss."""
     is_scored = Q(kind=Evidence.Kind.WHOLE, score_percent__isnull=False)
     is_scored |= Q(kind=Evidence.Kind.SCORE, score_percent__gt=F("reference_percent"))
-    helps = Q(kind=Evidence.Kind.ALONE, loss_nats__lt=F("reference_nats")) & ~Q(task="")
+    helps = Q(kind=Evidence.Kind.ALONE, loss_nats__lt=HELPS_BELOW * F("reference_nats")) & ~Q(task="")
     ranks = (
         When(kind=kind, then=Value(n)) for n, kind in enumerate((Evidence.Kind.WHOLE, Evidence.Kind.SCORE))
     )

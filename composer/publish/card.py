@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from composer.core.spec.adapter_size import size_text
-from composer.core.spec.counting import count_noun
+from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.verdict_labels import quality_level, report_label
 from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
@@ -204,8 +204,8 @@ def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     )
     if facts.n_hidden:
         yield (
-            f"{facts.n_hidden} of the modules that were tried are no longer public and are left out of the "
-            "command; without them the result may differ."
+            f"{count_noun(facts.n_hidden, 'module')} of those that were tried {is_or_are(facts.n_hidden)} no longer "
+            "public and left out of the command; without them the result may differ."
         )
 
 

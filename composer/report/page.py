@@ -172,9 +172,9 @@ def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
 def work_text(gradient_steps: int) -> str:
     """The gradient steps beside the scored candidates, and what one costs."""
     if not gradient_steps:
-        return "tried on your examples"
+        return "the search, the baselines and the refits together"
     steps = count_noun(gradient_steps, "gradient step")
-    return f"and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
+    return f"in the search, the baselines and the refits; and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
 
 
 def modules_text(selection: str, n_tried: int) -> str:

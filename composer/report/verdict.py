@@ -19,6 +19,7 @@ from composer.core.spec.verdict_rule import (
     HELD_AGAINST,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
+    UNTOLD,
     WORTH_LEFT_OUT,
     QuestionTokens,
     meaning_of,
@@ -172,6 +173,17 @@ def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     badge, icon, label = QUALITIES.get(level, ("quiet", "", level))
     quality = report["verdict"]["quality"]
+    if quality["measured_on"] == "left_out":
+        if level != "weak":
+            badge, icon, label = "quiet", "", "How often it is right: unknown"
+        return {
+            "level": level,
+            "badge": badge,
+            "icon": icon,
+            "label": label,
+            "meaning": UNTOLD,
+            "text": f"{UNTOLD[0].upper()}{UNTOLD[1:]}.",
+        }
     return {
         "level": level,
         "badge": badge,
@@ -233,7 +245,7 @@ def left_out_sentence(
         return f"{advice(decision, rows)}: {figures}; {name} {theirs}."
     if decision == "unsure":
         return f"{unsure_words(first)} O{figures[1:]}, {name} {theirs}: held-out examples would tell."
-    return f"No clear gain from composing: {figures}; the best of the others, {name}, {theirs}."
+    return f"No clear gain from composing: {figures}; the best baseline, {name}, {theirs}."
 
 
 def unsure_words(form: str) -> str:

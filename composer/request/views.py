@@ -110,7 +110,7 @@ def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpRespo
     if wish == "ask_worker":
         ask_for_worker(request, form)
     place = "#held-out" if wish == "aside" else f"#{group}-reading" if group in LIMITS else ""
-    return redirect(f"{draft.get_absolute_url()}{place}")
+    return redirect(f"{draft.get_absolute_url()}&goes-on{place}")
 
 
 def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:
@@ -337,7 +337,7 @@ def form_start(request: VisitorRequest) -> FormStart:
         return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
         return FormStart()
-    return from_draft(request.owner, request.GET.get("draft"))
+    return from_draft(request.owner, request.GET.get("draft"), is_reopened="goes-on" not in request.GET)
 
 
 def from_task(task: DemoTask, level: str | None) -> FormStart:
@@ -363,12 +363,12 @@ def from_example_search(request: VisitorRequest, key: str) -> FormStart:
     return FormStart({"shots": search.pairs, "sentence": search.sentence, "base": search.base.name})
 
 
-def from_draft(owner: User | None, key: str | None) -> FormStart:
+def from_draft(owner: User | None, key: str | None, *, is_reopened: bool) -> FormStart:
     """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
     draft = draft_find(owner, key) if key else drafts_of(owner).first()
     if draft is not None:
         initial = CompositionForm.initial_of(draft.fields) | {"form_key": draft.key}
-        return FormStart(initial, {"draft": draft, "is_reopened": True})
+        return FormStart(initial, {"draft": draft, "is_reopened": is_reopened})
     if sent := composition_sent_by(owner, key or ""):
         return FormStart(initial_from_composition(sent), {"earlier": sent})
     return FormStart()

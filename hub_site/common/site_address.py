@@ -2,6 +2,7 @@
 
 from django import template
 from django.conf import settings
+from django.utils.http import urlencode
 
 register = template.Library()
 
@@ -10,3 +11,16 @@ register = template.Library()
 def site_address() -> str:
     """https://hub.example.org, without a slash at its end."""
     return str(settings.PUBLIC_ADDRESS)
+
+
+@register.simple_tag(takes_context=True)
+def next_here(context: template.Context) -> str:
+    """“?next=” and this page, for a link to sign in or up; nothing where coming back is of no use.
+
+    That is the home page, the pages of signing in themselves, and what is not there.
+    """
+    request = context.get("request")
+    match = getattr(request, "resolver_match", None)
+    if match is None or request.path == "/" or request.path.startswith("/accounts/"):
+        return ""
+    return "?" + urlencode({"next": request.get_full_path() if request.method == "GET" else request.path})

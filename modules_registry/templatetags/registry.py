@@ -102,6 +102,12 @@ def visible(text: str) -> str:
 
 
 @register.filter
+def escaped(text: str) -> str:
+    """An answer, with its control characters as escapes."""
+    return visible_text.escaped(text or "")
+
+
+@register.filter
 def thousands(value: int) -> str:
     return f"{value:,}"
 

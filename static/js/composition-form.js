@@ -282,19 +282,32 @@
   /* ---------- kept, or not ---------- */
 
   let isSending = false;
-  let isDirty = false;
+  let changes = 0; // counted, so that an answer confirms what it was asked for and nothing typed since
+  let confirmed = 0; // of them, those the server has said that it keeps
+  let beaconed = 0;
+  const sentWith = new WeakMap(); // changes, by request
+  const isDirty = () => confirmed < changes;
 
   const notKept = (word) => {
     const told = document.querySelector("#not-kept").content.cloneNode(true);
     told.querySelector("[data-word]").textContent = `Not saved: ${word}`;
     document.querySelector("#draft-status").replaceChildren(told);
-    isDirty = true;
+  };
+
+  /* Whoever signs in from here comes back to what was typed. */
+  const comeBackToDraft = () => {
+    for (const link of document.querySelectorAll("a[href*='?next=']")) {
+      const { pathname } = new URL(link.href);
+      const draft = `${form.getAttribute("action")}?draft=${form.elements.form_key.value}`;
+      link.href = `${pathname}?next=${encodeURIComponent(draft)}`;
+    }
   };
 
   form.addEventListener("htmx:afterRequest", (event) => {
     if (event.target !== form || !event.detail.successful) return;
     const { pathname } = new URL(event.detail.xhr.responseURL);
     if (pathname === form.getAttribute("hx-post")) {
+      if (event.detail.xhr.getResponseHeader("HX-Replace-Url")) confirmed = sentWith.get(event.detail.xhr) ?? confirmed;
       showNotes();
       openColumns();
     } else notKept("you are signed out. Sign in in another tab, then go on here.");
@@ -310,26 +323,35 @@
     notKept("the server does not answer. It is tried again when you are online, or go on typing.");
   });
 
-  window.addEventListener("online", () => isDirty && form.dispatchEvent(new CustomEvent("hub:kept")));
+  window.addEventListener("online", () => isDirty() && form.dispatchEvent(new CustomEvent("hub:kept")));
 
   form.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target !== form) return;
     if (isSending) event.preventDefault();
-    else isDirty = false;
+    else sentWith.set(event.detail.xhr, changes);
   });
 
   for (const name of ["input", "change", "hub:kept"]) {
     form.addEventListener(name, () => {
-      isDirty = true;
+      changes += 1;
+      comeBackToDraft();
     });
   }
 
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState !== "hidden" || !isDirty || isSending) return;
+  /* A request in flight does not count: leaving the page aborts it. */
+  const keepBeforeLeaving = () => {
+    if (!isDirty() || isSending || beaconed === changes) return;
     const kept = new FormData(form);
     for (const name of ["shots_file", "held_out_file"]) kept.delete(name);
-    navigator.sendBeacon(form.getAttribute("hx-post"), kept);
-    isDirty = false;
+    if (navigator.sendBeacon(form.getAttribute("hx-post"), kept)) beaconed = changes;
+  };
+
+  document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && keepBeforeLeaving());
+  window.addEventListener("pagehide", keepBeforeLeaving);
+
+  /* What is discarded is not kept once more on the way. */
+  document.querySelector("#discard").addEventListener("submit", () => {
+    isSending = true;
   });
 
   /* ---------- choices ---------- */

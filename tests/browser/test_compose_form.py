@@ -366,3 +366,26 @@ def summary(page: Page):
 
 def cells(page: Page, name: str) -> list[str]:
     return page.locator(f"tbody [name={name}]").evaluate_all("cells => cells.map((cell) => cell.value)")
+
+
+def test_what_is_typed_survives_a_sign_up_that_overtakes_the_request(browser, hub):
+    """The request that keeps it hangs, and leaving the page aborts it."""
+    context = browser.new_context(base_url=hub.address)
+    page = context.new_page()
+    page.goto(NEW)
+    page.route(
+        "**/compositions/drafts/",
+        lambda route: route.continue_() if route.request.resource_type in ("ping", "beacon") else None,
+    )
+    page.get_by_label("Name of the task").fill("Typed in haste")
+    inputs(page).first.fill("red")
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.get_by_text("By hand").click()
+    page.get_by_role("banner").get_by_role("link", name="Sign up").click()
+    page.get_by_label("Username").fill("hasty")
+    for field in ("password1", "password2"):
+        page.locator(f"input[name={field}]").fill("seven odd words in a row")
+    page.get_by_role("main").get_by_role("button", name=re.compile("sign up", re.IGNORECASE)).click()
+    expect(page.get_by_label("Name of the task")).to_have_value("Typed in haste")
+    assert cells(page, "shots_input")[0] == "red"
+    context.close()

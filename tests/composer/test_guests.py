@@ -78,6 +78,21 @@ def test_what_a_visitor_typed_and_composed_is_the_account_s_after_a_sign_up(clie
     assert "Only this browser can see it" not in page_of(client.get(composition.get_absolute_url()))
 
 
+@pytest.mark.parametrize(
+    ("page", "back"),
+    [
+        (f"{NEW}?task=fruit-upper", "?next=%2Fcompositions%2Fnew%2F%3Ftask%3Dfruit-upper"),
+        ("/modules/?q=a&sort=name", "?next=%2Fmodules%2F%3Fq%3Da%26sort%3Dname"),
+        ("/", ""),
+        ("/accounts/login/", ""),
+    ],
+)
+def test_whoever_signs_up_comes_back_where_that_helps(db, client, page, back):
+    shown = page_of(client.get(page))
+    assert f'href="/accounts/signup/{back}"' in shown
+    assert shown.count('href="/accounts/signup/"') == (0 if back else shown.count('href="/accounts/signup/'))
+
+
 def test_it_is_the_account_s_too_after_a_sign_in(client, compose, alice):
     composition = compose()
     client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})

@@ -289,7 +289,7 @@ def test_a_module_that_was_only_tried_and_is_private_now_is_not_named(finished, 
     module_edit(editor=bob, module=modules[2], private=True)
     card = card_of(publish(composition)[0].current).body
     assert "bob/upper" not in card
-    assert "1 of the modules that were tried are no longer public" in card
+    assert "1 module of those that were tried is no longer public" in card
 
 
 def test_published_again_it_is_the_same_module_and_another_name_is_refused(finished, publish):

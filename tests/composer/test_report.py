@@ -130,7 +130,7 @@ CHANCES = [
         (
             "none",
             None,
-            "a probability of 12 %; the best of the others, the composition tuned on the examples, 25 %.",
+            "a probability of 12 %; the best baseline, the composition tuned on the examples, 25 %.",
         ),
     ],
 )

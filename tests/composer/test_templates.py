@@ -8,7 +8,7 @@ from composer.matching.templates import composition_template, preview_of
 from composer.report.page import prompt_view
 from composer.run.job_folder import job_description
 from composer.share.services import redacted_report, share_renew
-from hub_site.common.visible_text import visible
+from hub_site.common.visible_text import escaped, visible
 from modules_registry.models import BaseModel
 from modules_registry.services import module_edit
 from tests.composer.conftest import SHOTS
@@ -156,3 +156,11 @@ def test_the_report_shows_what_was_read_to_its_owner_alone(client, alice, done):
 )
 def test_white_space_that_matters_can_be_seen(text, shown):
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\x01b", "a\\x01b"), ("\x1b[0m", "\\x1b[0m"), ("\x7f\x9f", "\\x7f\\x9f"), ("a\tb\nç", "a\tb\nç")],
+)
+def test_control_characters_are_shown_as_escapes(text, shown):
+    assert escaped(text) == shown

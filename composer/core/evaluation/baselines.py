@@ -465,7 +465,7 @@ def trained_detail(made: Trained, plan: TrainingPlan) -> str:
     detail = f"rank {made.lora.rank}, {count_noun(made.steps, 'step')} at {made.rate:g}"
     if plan.steps:
         tried = words_of_steps(plan.steps, made.rates_tried)
-        detail += f"; {made.chosen_step} of at most {tried} did best on left-out examples"
+        detail += f"; of at most {tried}, stopping after {made.chosen_step} had the lowest loss on left-out examples"
     if made.rates_tried and len(made.rates_tried) < len(plan.rates):
         detail += "; only one learning rate tried, for lack of budget"
     return f"{detail}; {plan.why}" if plan.why else detail
@@ -731,8 +731,8 @@ def in_context_note(shown: float, alone: float, chance: float, chance_alone: flo
     if shown <= LOST_NATS:
         return ""
     return (
-        "this base does not learn from examples in the prompt: even with them its loss on yours is "
-        f"{shown:.2f} nats per token"
+        "this base does not learn from examples in the prompt: even with some of your examples in its "
+        f"prompt, its loss on the others is {shown:.2f} nats per token"
     )
 
 

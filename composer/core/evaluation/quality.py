@@ -7,7 +7,7 @@ from composer.core.evaluation.verdict import LeftOutLosses, mean_interval
 from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy
-from composer.core.spec.verdict_rule import Quality, quality_level, quality_text
+from composer.core.spec.verdict_rule import FAIR_SHARE, UNTOLD, Quality, quality_level, quality_text
 
 
 def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: Sequence[Example]) -> Quality:
@@ -34,6 +34,8 @@ def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: S
 def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
     """Judge the mean probability of a whole right answer to the n left-out examples, n at least 2.
 
+    So few examples never make it good, and tell no error rate.
+
     Args:
         key: of the row that is judged.
         name: of the row, in the middle of a sentence.
@@ -46,8 +48,8 @@ def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
         f"the whole right answer to a left-out example has a chance of {100 * share:.0f} % "
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
-    level = quality_level(share, low)
-    text = quality_text(level, name, measured, (low, high))
+    level = "weak" if share < FAIR_SHARE else "fair"
+    text = f"With {name} {measured}. {UNTOLD[0].upper()}{UNTOLD[1:]}."
     return quality_of(key, level, 100 * share, (100 * low, 100 * high), "left_out", text)
 
 

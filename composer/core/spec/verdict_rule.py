@@ -38,6 +38,8 @@ FAR_LEFT_OUT = 0.4  # of the other loss; such a lead is not chance, even if one 
 FAIR_SHARE = 0.5
 GOOD_SHARE = 0.8
 GOOD_LOW = 0.65
+# Instead of a share of wrong answers, where nothing was held out.
+UNTOLD = "a few examples are too few to tell how often it is right: hold some out"
 
 IN_CONTEXT = "in_context"
 
