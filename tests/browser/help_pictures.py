@@ -19,8 +19,8 @@ FOLDER = settings.BASE_DIR / "static/img/help"
 MOVING = settings.BASE_DIR / "docs/images/path.webp"
 MOVING_WIDTH = 960  # px
 QUALITY = 80  # of WebP, in percent
-STILL_MS, STEP_MS = 2500, 500  # how long a frame of the moving picture is shown
-WATCHED = 8  # frames of the search
+STILL_MS, STEP_MS = 2500, 1000  # how long a frame of the moving picture is shown
+WATCHED = 4  # frames of the search
 
 
 def form(page: Page) -> None:
@@ -30,7 +30,12 @@ def form(page: Page) -> None:
 
 def watched(page: Page) -> None:
     watching(page)
-    page.get_by_role("heading", level=2).first.evaluate("head => scrollTo(0, head.offsetTop - 20)")
+    show_charts(page)
+
+
+def show_charts(page: Page) -> None:
+    """Scroll to the charts of the search. The page grows: do so before each picture."""
+    page.locator(".watch-figures").evaluate("charts => charts.scrollIntoView({block: 'end'})")
 
 
 def try_it(page: Page) -> None:
@@ -77,6 +82,7 @@ def take(browser: Browser, address: str, out: Path, moving: Path) -> None:
         page.emulate_media(color_scheme="light")
         if name == "watching":
             for _ in range(WATCHED):
+                show_charts(page)
                 frames.append((page.screenshot(), STEP_MS))
                 page.wait_for_timeout(STEP_MS)
         else:
