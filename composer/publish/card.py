@@ -204,8 +204,8 @@ def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     )
     if facts.n_hidden:
         yield (
-            f"{count_noun(facts.n_hidden, 'module')} of those that were tried {is_or_are(facts.n_hidden)} no longer "
-            "public and left out of the command; without them the result may differ."
+            f"{count_noun(facts.n_hidden, 'module')} of those that were tried {is_or_are(facts.n_hidden)} "
+            "no longer public and left out of the command; without them the result may differ."
         )
 
 

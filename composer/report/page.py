@@ -174,7 +174,8 @@ def work_text(gradient_steps: int) -> str:
     if not gradient_steps:
         return "the search, the baselines and the refits together"
     steps = count_noun(gradient_steps, "gradient step")
-    return f"in the search, the baselines and the refits; and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
+    work = f"each about {GRADIENT_STEP_COST} candidates' work"
+    return f"in the search, the baselines and the refits; and {steps}, {work}"
 
 
 def modules_text(selection: str, n_tried: int) -> str:

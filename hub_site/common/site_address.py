@@ -2,6 +2,7 @@
 
 from django import template
 from django.conf import settings
+from django.http import HttpRequest
 from django.utils.http import urlencode
 
 register = template.Library()
@@ -19,8 +20,8 @@ def next_here(context: template.Context) -> str:
 
     That is the home page, the pages of signing in themselves, and what is not there.
     """
-    request = context.get("request")
-    match = getattr(request, "resolver_match", None)
-    if match is None or request.path == "/" or request.path.startswith("/accounts/"):
+    request: HttpRequest | None = context.get("request")
+    is_page = request is not None and request.resolver_match is not None
+    if request is None or not is_page or request.path == "/" or request.path.startswith("/accounts/"):
         return ""
     return "?" + urlencode({"next": request.get_full_path() if request.method == "GET" else request.path})
