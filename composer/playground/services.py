@@ -203,10 +203,9 @@ def require_not_too_often(requester: Requester, n_asked: int) -> None:
     asked = selectors.tryouts_of(requester)
     unfinished = asked.waiting().count() + asked.running().count()
     if unfinished + n_asked > UNFINISHED_MAX:
-        waiting = "1 answer is" if unfinished == 1 else f"{unfinished} answers are"
         message = (
-            f"{waiting} still to come to your questions, and at most {UNFINISHED_MAX} are at once. "
-            "Ask again when they are here."
+            f"{unfinished} of your questions still wait for their answers, and at most {UNFINISHED_MAX} may "
+            "wait at once. Ask again when some are answered."
         )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
     quota = selectors.tries_quota(requester)

@@ -146,7 +146,7 @@ def test_one_question_too_many_is_said_once_and_the_one_that_waits_is_still_answ
         for words in (": rake", ": axe"):
             ask(demo, words)
             expect(said).to_have_count(1)
-            expect(said).to_contain_text("Ask this one when one of them is answered.")
+            expect(said).to_contain_text("Ask again when some are answered.")
         expect(demo.locator("#try-answer")).to_contain_text("3 ahead in queue.")
         require_accessible(demo)
     expect_answer(demo, "SHIRT", "shirt")
