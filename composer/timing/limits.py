@@ -9,7 +9,7 @@ from hub_site.accounts.models import User
 from modules_registry.models import BaseModel
 
 SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
-LEAST_SEARCH_S = 60  # of a balanced job, on a base of up to so many parameters:
+LEAST_SEARCH_S = 180  # of a balanced job, on a base of up to so many parameters:
 SMALL_BASE_PARAMETERS = 200_000_000
 SEARCH_S_OF_PARAMETER = 1e-6  # and for each parameter beyond them, until HUB_COMPOSE_SEARCH_S is reached
 FEWEST_CANDIDATES = PUBLISHED_BUDGET  # fewer find nothing; the deadline may still end such a search

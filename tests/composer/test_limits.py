@@ -10,11 +10,11 @@ pytestmark = pytest.mark.usefixtures("wakes")
 @pytest.mark.parametrize(
     ("parameters", "budget", "seconds"),
     [
-        (1_000_000, 400, 60),
-        (135_000_000, 400, 60),  # balanced
-        (135_000_000, 200, 30),  # quick
-        (135_000_000, 1000, 150),  # thorough
-        (500_000_000, 400, 360),
+        (1_000_000, 400, 180),
+        (135_000_000, 400, 180),  # balanced
+        (135_000_000, 200, 90),  # quick
+        (135_000_000, 1000, 450),  # thorough
+        (500_000_000, 400, 480),
         (783_000_000, 400, 600),
         (7_000_000_000, 400, 600),
         (7_000_000_000, 1000, 0.6 * 1800),  # 2.5 times as long is beyond the deadline's share
@@ -50,7 +50,7 @@ def test_a_search_has_forty_candidates_where_no_time_is_left(base):
     assert work_that_fits(base, "auto", 10, candidate_s=60.0).budget == 10
 
 
-def test_on_a_base_of_135_million_parameters_no_baseline_is_trained_less_for_lack_of_time(base):
+def test_on_a_base_of_135_million_parameters_nothing_is_cut_for_lack_of_time_on_a_busy_machine(base):
     base.parameters = 135_000_000
     fits = work_that_fits(base, "auto", 400, candidate_s=0.3)
-    assert (fits.budget, fits.training) == (200, 3000)
+    assert (fits.budget, fits.training) == (400, 3000)
