@@ -108,7 +108,7 @@ def test_nobody_but_its_writer_sees_or_discards_a_draft(browser, browser_of, cha
 
 def test_without_a_script_a_button_keeps_the_form_and_gives_it_more_rows(browser):
     answer = browser.post(NEW, filled(keep="rows"))
-    assert answer.headers["Location"] == f"{NEW}?draft=0f8b"
+    assert answer.headers["Location"] == f"{NEW}?draft=0f8b&goes-on"
     page = page_of(browser.get(answer.headers["Location"]))
     assert page.split('<template id="grid-row"')[0].count('name="shots_input"') == len(SHOTS) + 5 + 1
     assert not Composition.objects.exists()
