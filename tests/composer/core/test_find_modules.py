@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from composer.core.job import ANSWERS_OF_FOUND, find_modules
+from composer.core.job import find_modules
+from composer.core.spec.choices import ANSWERS_OF_FOUND
 from composer.core.spec.selection import MANY
 from tests.composer.core.tiny import EXAMPLES, make_job
 
