@@ -12,8 +12,6 @@ TORN = """() => [...document.querySelectorAll(".table--stack td[data-label]")].f
     const label = parseFloat(getComputedStyle(cell, "::before").marginLeft);
     const left = cell.closest("tr").getBoundingClientRect().left;
     const parts = [...cell.querySelectorAll("*")].filter((part) => part.checkVisibility());
-    const text = document.createRange();
-    text.selectNodeContents(cell);
     return box.width > 0 && (box.left + parseFloat(getComputedStyle(cell).paddingLeft) + label < left - 1
         || getComputedStyle(cell).display === "grid"
         || parts.some((part) => part.getBoundingClientRect().left < box.left - 1));
@@ -35,7 +33,8 @@ def test_the_row_numbers_of_the_examples_stand_on_one_line(page: Page):
     page.goto("/compositions/new/")
     number = """() => {
         const style = getComputedStyle(document.querySelector(".grid tbody td"), "::before");
-        const room = parseFloat(style.width) - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        const besides = [style.paddingLeft, style.paddingRight, style.borderRightWidth].map(parseFloat);
+        const room = besides.reduce((left, taken) => left - taken, parseFloat(style.width));
         const pen = document.createElement("canvas").getContext("2d");
         pen.font = style.font;
         return room - pen.measureText("100").width;
