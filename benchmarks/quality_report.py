@@ -219,8 +219,9 @@ class Verdicts:
 
     @classmethod
     def counted(cls, rows: Rows, source: str) -> "Verdicts":
-        given = {form: [row for row in rows if decision(row, source) == form] for form in FORMS}
-        others = [row for row in rows if decision(row, source) not in FORMS]
+        decided = [(decision(row, source), row) for row in rows]
+        given = {form: [row for said, row in decided if said == form] for form in FORMS}
+        others = [row for said, row in decided if said not in FORMS]
         return cls(
             given={form: len(own) for form, own in given.items()},
             in_vain={form: sum(gain(row, form) <= 0 for row in own) for form, own in given.items()},

@@ -291,8 +291,8 @@ def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
     """Read a search from an address. What makes no sense there is left out, as a link may be old."""
     asked: dict[str, Any] = {}
     for kind in FACETS:
-        values = dict.fromkeys(plain(value) for value in query.getlist(kind.name)[:CHOICES_MAX])
-        named = tuple(kind.read(value) for value in values if value)
+        values = [plain(value) for value in query.getlist(kind.name)[:CHOICES_MAX]]
+        named = tuple(dict.fromkeys(kind.read(value) for value in values if value))
         asked[kind.key] = named if kind.is_many else (named or ("",))[-1]
     return ModuleFilters(
         q=plain(query.get("q", ""))[:Q_LENGTH_MAX],

@@ -8,8 +8,8 @@ from django.db.models.functions import Now
 from modules_registry.card_facts import plain_text, sample_in
 from modules_registry.core.languages import LANGUAGES, OWN_NAMES
 from modules_registry.facets import FacetFacts, facet_values
-from modules_registry.models import BaseModel, FacetValue, Module, Version
-from modules_registry.selectors import card_of
+from modules_registry.models import FacetValue, Module, Version
+from modules_registry.selectors import base_called, card_of
 from modules_registry.words import fold, joined_words, words_add, words_in
 
 CARD_CHARACTERS_MAX = 20_000  # of a card are searched
@@ -88,7 +88,7 @@ def architecture_of(version: Version) -> str:
     """Of the base that it stands on, also where it is not composable here; empty: the library has none."""
     if version.base is not None:
         return version.base.architecture
-    base = BaseModel.objects.filter(name=version.base_name).only("architecture").first()
+    base = base_called(version.base_name)
     return base.architecture if base is not None else ""
 
 

@@ -51,7 +51,7 @@ class Selected:
 def require_selection(
     base: BaseModel, method: str, selection: str, chosen: Sequence[Version]
 ) -> list[FittingModule]:
-    """Refuse what selects nothing; whoever only estimates refuses the same.
+    """Refuse what selects nothing, in an estimate as in a request.
 
     Returns:
         The modules that are named, where they are chosen by hand.

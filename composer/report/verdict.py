@@ -20,6 +20,7 @@ from composer.core.spec.verdict_rule import (
     LUCK_LEVEL,
     SURE_LEFT_OUT,
     UNTOLD,
+    UNTOLD_SENTENCE,
     WORTH_LEFT_OUT,
     QuestionTokens,
     meaning_of,
@@ -173,24 +174,16 @@ def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     badge, icon, label = QUALITIES.get(level, ("quiet", "", level))
     quality = report["verdict"]["quality"]
-    if quality["measured_on"] == "left_out":
-        if level != "weak":
-            badge, icon, label = "quiet", "", "How often it is right: unknown"
-        return {
-            "level": level,
-            "badge": badge,
-            "icon": icon,
-            "label": label,
-            "meaning": UNTOLD,
-            "text": f"{UNTOLD[0].upper()}{UNTOLD[1:]}.",
-        }
+    is_untold = quality["measured_on"] == "left_out"
+    if is_untold and level != "weak":
+        badge, icon, label = "quiet", "", "How often it is right: unknown"
     return {
         "level": level,
         "badge": badge,
         "icon": icon,
         "label": label,
-        "meaning": meaning_of(quality["interval_percent"]),
-        "text": quality["text"],
+        "meaning": UNTOLD if is_untold else meaning_of(quality["interval_percent"]),
+        "text": UNTOLD_SENTENCE if is_untold else quality["text"],
     }
 
 

@@ -21,7 +21,8 @@ def next_here(context: template.Context) -> str:
     That is the home page, the pages of signing in themselves, and what is not there.
     """
     request: HttpRequest | None = context.get("request")
-    is_page = request is not None and request.resolver_match is not None
-    if request is None or not is_page or request.path == "/" or request.path.startswith("/accounts/"):
+    if request is None or request.resolver_match is None:
+        return ""
+    if request.path == "/" or request.path.startswith("/accounts/"):
         return ""
     return "?" + urlencode({"next": request.get_full_path() if request.method == "GET" else request.path})

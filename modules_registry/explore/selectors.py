@@ -11,7 +11,7 @@ VERSIONS_NAMED_MAX = 20  # where an unknown one was asked for, the newest
 
 
 def chosen_version(module: Module, revision: str, otherwise: Version) -> Version:
-    version = complete_version(module, revision) if revision else otherwise
+    version = complete_version(module, revision, otherwise)
     if version is None:
         raise Http404
     return version
@@ -23,7 +23,7 @@ def chosen_or_told(module: Module, parameter: str, revision: str, otherwise: Ver
     Raises:
         Refusal: there is no such version (404); it names those there are.
     """
-    version = complete_version(module, revision) if revision else otherwise
+    version = complete_version(module, revision, otherwise)
     if version is None:
         newest = list(versions_of(module)[: VERSIONS_NAMED_MAX + 1])
         known = ", ".join(each.revision for each in newest[:VERSIONS_NAMED_MAX])
@@ -33,9 +33,13 @@ def chosen_or_told(module: Module, parameter: str, revision: str, otherwise: Ver
     return version
 
 
-def complete_version(module: Module, revision: str) -> Version | None:
-    """The version that holds an adapter, by all that `version_find` takes, and by its number alone."""
-    version = version_find(module, revision)
+def complete_version(module: Module, revision: str, otherwise: Version) -> Version | None:
+    """The version that holds an adapter, by all that `version_find` takes, and by its number alone.
+
+    Args:
+        otherwise: the version that is meant by an empty revision.
+    """
+    version = version_find(module, revision) if revision else otherwise
     if version is None and revision.isascii() and revision.isdecimal():
         version = version_find(module, f"v{revision}")
     return version if version is not None and version.is_complete else None

@@ -294,7 +294,7 @@
     document.querySelector("#draft-status").replaceChildren(told);
   };
 
-  /* Whoever signs in from here comes back to what was typed. */
+  /* The links to sign in and up lead back to the draft. */
   const comeBackToDraft = () => {
     for (const link of document.querySelectorAll("a[href*='?next=']")) {
       const { pathname } = new URL(link.href);
@@ -333,8 +333,8 @@
 
   for (const name of ["input", "change", "hub:kept"]) {
     form.addEventListener(name, () => {
+      if (changes === 0) comeBackToDraft();
       changes += 1;
-      comeBackToDraft();
     });
   }
 

@@ -7,7 +7,7 @@ from composer.core.evaluation.verdict import LeftOutLosses, mean_interval
 from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy
-from composer.core.spec.verdict_rule import FAIR_SHARE, UNTOLD, Quality, quality_level, quality_text
+from composer.core.spec.verdict_rule import FAIR_SHARE, UNTOLD_SENTENCE, Quality, quality_level, quality_text
 
 
 def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: Sequence[Example]) -> Quality:
@@ -49,7 +49,7 @@ def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
     level = "weak" if share < FAIR_SHARE else "fair"
-    text = f"With {name} {measured}. {UNTOLD[0].upper()}{UNTOLD[1:]}."
+    text = f"With {name} {measured}. {UNTOLD_SENTENCE}"
     return quality_of(key, level, 100 * share, (100 * low, 100 * high), "left_out", text)
 
 

@@ -40,6 +40,7 @@ GOOD_SHARE = 0.8
 GOOD_LOW = 0.65
 # Instead of a share of wrong answers, where nothing was held out.
 UNTOLD = "a few examples are too few to tell how often it is right: hold some out"
+UNTOLD_SENTENCE = f"{UNTOLD.capitalize()}."
 
 IN_CONTEXT = "in_context"
 
