@@ -603,6 +603,7 @@ def said_of(found: FoundModules) -> dict[str, Any]:
         "words_asked": found.words_asked,
         "words_needed": found.words_needed,
         "read_as": SaidFacetSerializer(read_as, many=True).data,
+        "not_searched": list(found.signs),
         "hash_matches": HashMatchSerializer(hash_matches, many=True).data,
         "ways_on": WaysOnSerializer(ways_on(found)).data,
     }

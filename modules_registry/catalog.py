@@ -22,6 +22,7 @@ from modules_registry.counting import (
     Counts,
     Kept,
     count_alone,
+    count_first,
     count_kept,
     count_matches,
     count_text,
@@ -54,7 +55,7 @@ from modules_registry.keyset import (
 )
 from modules_registry.models import FacetValue, Module, ModuleQuerySet
 from modules_registry.selectors import is_storable
-from modules_registry.words import SearchWords, fold, read_words, words_beside
+from modules_registry.words import SearchWords, fold, read_words, without_exclusions, words_beside
 
 SORTS = {
     "best": "Best match",
@@ -172,12 +173,12 @@ class ModuleFilters:
     @property
     def chosen(self) -> list["ActiveFilter"]:
         """Each choice that narrows the results, with the search that is left when it is taken back."""
-        choices = [ActiveFilter("Words", self.q, replace(self, q="", match=""))] if self.q else []
+        choices = [ActiveFilter("q", "Words", self.q, replace(self, q="", match=""))] if self.q else []
         if self.fits:
             label = f"{self.fits}, {RULES.get(self.fits_by, RULES['sum'])}"
-            choices.append(ActiveFilter("Compatible with", label, replace(self, fits="", fits_by="")))
+            choices.append(ActiveFilter("fits", "Compatible with", label, replace(self, fits="", fits_by="")))
         return choices + [
-            ActiveFilter(kind.title, kind.label(value), self.without(kind.key, value))
+            ActiveFilter(kind.name, kind.title, kind.label(value), self.without(kind.key, value))
             for kind, value in self.facet_pairs
         ]
 
@@ -187,6 +188,7 @@ class ModuleFilters:
 
 @dataclass(frozen=True)
 class ActiveFilter:
+    name: str  # in an address
     title: str
     label: str
     filters: ModuleFilters  # the search without it
@@ -234,6 +236,7 @@ class Facet:
 class FoundModules:
     """One page of a search, and what is said of all that it found."""
 
+    search: "Search"
     filters: ModuleFilters
     modules: list[Module]
     previous: str  # cursors; empty: there is no such page
@@ -248,16 +251,37 @@ class FoundModules:
     hash_matches: tuple[HashMatch, ...] = ()  # versions that the hash which was typed belongs to
 
     @property
+    def signs(self) -> tuple[str, ...]:
+        """What is no word and was not searched, like “c++”."""
+        return self.search.words.signs
+
+    @property
+    def count_text(self) -> str:
+        return count_text(self.count, is_exact=self.is_exact)
+
+
+@dataclass(frozen=True)
+class WithoutOne:
+    """What a search finds without one of its choices."""
+
+    choice: ActiveFilter
+    count: int  # at most EXACT_MAX
+    is_exact: bool
+
+    @property
     def count_text(self) -> str:
         return count_text(self.count, is_exact=self.is_exact)
 
 
 @dataclass(frozen=True)
 class WaysOn:
-    """What to search for instead of what found nothing: words of the library, else its tags."""
+    """What to search for instead of what found nothing: the same without one choice; where the words alone
+    find nothing, words of the library, else its tags."""
 
     words: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    without: tuple[WithoutOne, ...] = ()
+    of_words: tuple[int, Counted] | None = None  # words needed, and what the words find without other choices
 
 
 @dataclass(frozen=True)
@@ -267,7 +291,7 @@ class Search:
     filters: ModuleFilters
     listed: QuerySet[Module]  # what the viewer may see of published modules
     keys: dict[tuple[str, str], int]  # of the facet values, by facet and value
-    is_none: bool  # a value that no module has, or text that no row can hold
+    missing: frozenset[tuple[str, str]]  # what no module has: pairs of the filters
     owner: Namespace | None
     words: SearchWords
     named: Q | None  # modules whose name, owner or hash was typed
@@ -275,13 +299,30 @@ class Search:
     read_as: tuple[SaidFacet, ...] = ()  # words that were read as filters
     hash_matches: tuple[HashMatch, ...] = ()
 
+    def narrowed_to(self, filters: ModuleFilters) -> "Search":
+        """The search of a part of its filters, without reading them again."""
+        pairs = {(kind.name, value) for kind, value in filters.facet_pairs}
+        return replace(
+            self,
+            filters=filters,
+            keys={pair: key for pair, key in self.keys.items() if pair in pairs},
+            missing=self.missing & {*pairs, ("q", filters.q)},
+            owner=self.owner if filters.author else None,
+            fitting=self.fitting if filters.fits else None,
+        )
+
+    @property
+    def by_words(self) -> list[QuerySet[Module]]:
+        """What matches by all words, then by fewer."""
+        return [self.matching(words_needed) for words_needed in self.counts_of_words]
+
     def matching(self, words_needed: int, *, without: int = 0) -> QuerySet[Module]:
         """What matches, in no order. Args: without: the key of a facet value that is not asked for."""
         return self.narrow(self.listed, words_needed, without=without)
 
     def narrow(self, found: Found, words_needed: int, *, without: int = 0) -> Found:
         """Those of other modules that match."""
-        found = found.none() if self.is_none else found
+        found = found.none() if self.missing else found
         keys = [key for key in self.keys.values() if key != without]
         if keys:
             found = found.filter(facets__contains=keys)
@@ -292,10 +333,16 @@ class Search:
         return found.filter(self.words_condition(words_needed)) if self.filters.q else found
 
     def words_condition(self, words_needed: int) -> Q:
-        """Modules with so many of the words, and those whose name or owner was typed."""
-        query = self.words.at_least(words_needed) if words_needed else None
-        conditions = [Q(search=query)] if query is not None else []
-        conditions += [self.named] if self.named is not None else []
+        """Modules with so many of the words, and those whose name or owner was typed; of what is excluded
+        alone: all that lack it."""
+        query, without = self.words.at_least(words_needed) if words_needed else None, self.words.without
+        conditions = []
+        if query is not None:
+            conditions.append(Q(search=query if without is None else query & without))
+        if self.named is not None:
+            conditions.append(self.named if without is None else self.named & Q(search=without))
+        if not conditions and without is not None:
+            return Q(search=without)
         return reduce(or_, conditions) if conditions else Q(pk__in=[])
 
     @property
@@ -314,23 +361,23 @@ def read_search(filters: ModuleFilters, viewer: object) -> Search:
     """
     filters, read_as = filters.as_read()
     fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
-    texts = [filters.q, *(value for _, value in filters.facet_pairs)]
-    is_none = not all(is_storable(text) for text in texts)
-    owner = namespace_by_name(filters.author) if filters.author and not is_none else None
-    asked = {(kind.name, value) for kind, value in filters.facet_pairs if kind.name != "author"}
-    keys = facet_keys_of(asked) if asked and not is_none else {}
-    is_none = is_none or len(keys) < len(asked) or bool(filters.author and owner is None)
+    asked = {(kind.name, value) for kind, value in filters.facet_pairs}
+    of_facets = {(name, value) for name, value in asked if name != "author" and is_storable(value)}
+    keys = facet_keys_of(of_facets) if of_facets else {}
+    owner = namespace_by_name(filters.author) if filters.author and is_storable(filters.author) else None
+    missing = asked - keys.keys() - ({("author", filters.author)} if owner is not None else set())
     words, named, hash_matches = SearchWords(), None, []
-    if filters.q and not is_none:
-        words, named = read_words(filters.q), named_like(filters.q)
+    if not is_storable(filters.q):
+        missing.add(("q", filters.q))
+    elif filters.q:
+        words, named = read_words(filters.q), named_like(without_exclusions(filters.q))
         hash_matches = hash_find(filters.q, viewer)
     if hash_matches:
         of_hash = Q(pk__in={match.version.module_id for match in hash_matches})
         named = of_hash if named is None else named | of_hash
     listed = Module.objects.visible_to(viewer).published()
-    return Search(
-        filters, listed, keys, is_none, owner, words, named, fitting, tuple(read_as), tuple(hash_matches)
-    )
+    of_words = (words, named, fitting, tuple(read_as), tuple(hash_matches))
+    return Search(filters, listed, keys, frozenset(missing), owner, *of_words)
 
 
 def facet_keys_of(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -341,8 +388,11 @@ def facet_keys_of(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int
 
 def named_like(q: str) -> Q | None:
     """Modules of an owner of that name, or with a part of the name or of “owner/name”."""
+    if not q:
+        return None
     owner_name, slash, name = q.rpartition("/")
-    owner = namespace_by_name(owner_name.strip() if slash else q.strip())
+    named = (owner_name if slash else q).strip()
+    owner = None if any(map(str.isspace, named)) else namespace_by_name(named)
     if slash:
         return Q(namespace=owner, name__icontains=name.strip()) if owner else None
     conditions = [Q(name__icontains=q)] if len(q) >= PART_LENGTH_MIN else []
@@ -379,15 +429,19 @@ def find_modules(
         Refusal: the cursor is none of this list.
     """
     search = read_search(filters, viewer)
-    for words_needed in search.counts_of_words:
-        counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
-        if counted.count:
-            break
+    words_needed, *fewer = search.counts_of_words
+    counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
+    if fewer and not counted.count:
+        [(place, some)] = count_first([[search.matching(count) for count in fewer]])
+        words_needed = fewer[place]
+        if some.count:
+            counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
     is_empty = not counted.count and not cursor
     page = (
         KeysetPage([], "", "") if is_empty else page_of(search, words_needed, viewer, counted, cursor, size)
     )
     return FoundModules(
+        search,
         search.filters,
         page.rows,
         page.previous,
@@ -515,7 +569,8 @@ def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
     The match is PostgreSQL's rank of the text plus the similarity of the name: both lie between 0 and 1, so
     that a module of that very name comes before one that mentions it often.
     """
-    similarity = TrigramSimilarity("name", search.filters.q.rpartition("/")[2])
+    named = without_exclusions(search.filters.q).rpartition("/")[2]
+    similarity = TrigramSimilarity("name", named)
     query = search.words.at_least(1)
     if query is None:
         return found.annotate(match=similarity).order_by("-match", "-downloads", "-pk")
@@ -591,12 +646,13 @@ def modules_of_base(base: str, viewer: object, count: int) -> tuple[list[Module]
     return rows_in_order(with_shown_columns(listed), keys), counted
 
 
-def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
+def nearest_modules(found: FoundModules, ways: WaysOn, viewer: object) -> list[Module]:
     """What to show where nothing matches: the same words without the other choices, else names like them."""
-    if filters.q and filters != filters.words_alone():
-        found = find_modules(filters.words_alone(), viewer, size=NEAREST_COUNT, has_facets=False).modules
-        if found:
-            return found
+    filters = found.filters
+    if ways.of_words is not None:
+        search = found.search.narrowed_to(filters.words_alone())
+        words_needed, counted = ways.of_words
+        return page_of(search, words_needed, viewer, counted, "", NEAREST_COUNT).rows
     typed = fold(filters.q)
     if not typed.strip() or not is_storable(typed):
         return []
@@ -607,14 +663,27 @@ def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
 
 
 def ways_on(found: FoundModules) -> WaysOn:
-    """What to search for instead where words found nothing: the nearest of the library, else its tags."""
-    q = found.filters.q
-    if found.count or not q or not is_storable(q):
+    """What to search for instead of what found nothing. At most three queries."""
+    q, choices = found.filters.q, found.filters.chosen[:CHOICES_MAX]
+    if found.count or not choices:
         return WaysOn()
+    without: tuple[WithoutOne, ...] = ()
+    if len(choices) > 1:
+        alone = found.search.narrowed_to(found.filters.words_alone())
+        fewer = [found.search.narrowed_to(choice.filters) for choice in choices]
+        *each, (place, of_words) = count_first([search.by_words for search in (*fewer, alone)])
+        counted = zip(choices, each, strict=True)
+        without = tuple(
+            WithoutOne(choice, left.count, left.is_exact) for choice, (_, left) in counted if left.count
+        )
+        if q and of_words.count:  # it is not the words that find nothing
+            return WaysOn(without=without, of_words=(alone.counts_of_words[place], of_words))
+    if not q or not is_storable(q):
+        return WaysOn(without=without)
     if words := words_beside(q):
-        return WaysOn(words=tuple(words))
+        return WaysOn(words=tuple(words), without=without)
     tags = values_counted("tag")[:TAGS_OFFERED]
-    return WaysOn(tags=tuple(tag for tag, _ in tags))
+    return WaysOn(tags=tuple(tag for tag, _ in tags), without=without)
 
 
 def count_of_owner(owner: Namespace, viewer: object) -> int:

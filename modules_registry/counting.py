@@ -61,6 +61,7 @@ SELECT row.value, count(*) FROM ({matched}) AS matched, unnest(facets) AS key
 JOIN modules_registry_facetvalue AS row ON row.id = key AND row.facet = %s
 GROUP BY row.value ORDER BY count(*) DESC, row.value LIMIT %s
 """
+PLACES = 16  # more than searches that are tried one after the other
 REPLACES = ">"  # before the name of a facet: its rows stand for those of the matches
 
 Value = TypeVar("Value")
@@ -136,6 +137,29 @@ def counted_from(rows: Sequence[tuple[str, str, int]]) -> Counted:
         at_least = at_least | {own} if sizes[facet] > EXACT_MAX else at_least - {own}
     is_exact = sizes[""] <= EXACT_MAX
     return Counted(min(sizes[""], EXACT_MAX), is_exact, ordered(values), frozenset(at_least))
+
+
+def count_first(searches: Sequence[Sequence[QuerySet[Module]]]) -> list[tuple[int, Counted]]:
+    """Of each list of searches: the place of the first one that finds modules, and how many. One query.
+
+    Where none finds any: the last place, and none.
+    """
+    columns: list[str] = []
+    parameters: list[Any] = []
+    for alternatives in searches:
+        counts = []
+        for i, found in enumerate(alternatives):
+            try:
+                sql, own = inner_sql(found, EXACT_MAX + 1)
+            except EmptyResultSet:
+                continue
+            counts.append(f"nullif((SELECT count(*) FROM ({sql}) AS found), 0) * {PLACES} + {i}")
+            parameters += own
+        columns.append(f"coalesce({', '.join([*counts, str(len(alternatives) - 1)])})")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)}", parameters)
+        pairs = [divmod(number, PLACES) for number in cursor.fetchone()]
+    return [(place, Counted(min(n, EXACT_MAX), n <= EXACT_MAX, {})) for n, place in pairs]
 
 
 def count_values_of(matching: QuerySet[Module], facet: str, most: int) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modules_registry.core.languages import LANGUAGES, language_code, language_codes
 from modules_registry.core.licenses.combining import allows_commercial_use, allows_derivatives
-from modules_registry.core.licenses.names import license_label
+from modules_registry.core.licenses.names import LICENSES, license_label
 
 YES = "yes"
 FITS = "composes_on"  # the base that a module can be composed on; no filter of its own
@@ -32,21 +32,43 @@ ALLOWS = {"commercial": "Commercial use", "derivatives": "Derivatives"}
 VALUE = re.compile(r"[^\s,&?#\x00]{1,80}")
 TARGETS_MAX = 24  # of one module
 QUOTED = re.compile(r'("[^"]*")')
-# What is typed for a filter among the words of a search.
-SAID = (
-    (
-        "rank",
-        re.compile(
-            r"(?<![\w-])(?:(?:rank|r)\s*[=:]\s*|rank[\s-]?)(?P<value>[0-9]{1,6})(?![\w.])", re.IGNORECASE
-        ),
-    ),
-    (
-        "scaling",
-        re.compile(
-            r"(?<![\w-])(?P<rslora>rs-?lora|rank[\s-]stabili[sz]ed(?:\s+lora)?)(?![\w-])", re.IGNORECASE
-        ),
-    ),
+# What is typed for a filter among the words of a search; never a part of “owner/name”.
+RANK_SAID = re.compile(
+    r"(?<![\w/-])(?:(?:rank|r)\s*[=:]\s*|rank[\s-]?|r)(?P<value>[0-9]{1,6})(?![\w/]|\.\d)", re.IGNORECASE
 )
+SCALING_SAID = re.compile(
+    r"(?<![\w/-])(?:rs-?lora|rank[\s-]stabili[sz]ed(?:\s+lora)?)(?![\w/-])", re.IGNORECASE
+)
+# Licenses of model families are no way to say a license: “gemma” is a base.
+OF_MODELS = re.compile(
+    r"llama|gemma|grok|openrail|bigscience|apple|deepfloyd|fair|h-|intel|cc\Z|other|unknown"
+)
+LICENSES_SAID = {
+    "apache2": "apache-2.0",
+    "apache-2": "apache-2.0",
+    "apache": "apache-2.0",
+    "cc0": "cc0-1.0",
+    "agpl": "agpl-3.0",
+    "mpl": "mpl-2.0",
+    **{licence: licence for licence in LICENSES if not OF_MODELS.search(licence)},
+}
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A pattern for any of these names, the longest first, with spaces for hyphens too."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return "|".join(re.escape(name).replace(r"\-", r"[\s-]") for name in longest_first)
+
+
+# A license's name with its number anywhere, or beside the word “license”; any other name where it is alone.
+LICENSE = one_of(LICENSES_SAID)
+NUMBERED = one_of(name for name in LICENSES_SAID if re.search(r"\d", name))
+LICENSE_SAID = re.compile(
+    rf"(?<![\w/.-])(?:licen[sc]ed?\s*(?:[=:]|under\b)?\s*(?P<after>{LICENSE})"
+    rf"|(?P<before>{LICENSE})[\s-]licen[sc]ed?|(?P<numbered>{NUMBERED}))(?![\w/]|[.-]\w)",
+    re.IGNORECASE,
+)
+LICENSE_ALONE = re.compile(rf"\s*(?P<alone>{LICENSE})\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,17 +122,40 @@ class SaidFacet:
         return self.kind.label(self.value)
 
 
+def rank_said(found: re.Match[str]) -> str:
+    return found["value"].lstrip("0") or "0"
+
+
+def scaling_said(found: re.Match[str]) -> str:
+    return "rslora"
+
+
+def licence_said(found: re.Match[str]) -> str:
+    name = next(filter(None, found.groupdict().values()))
+    return LICENSES_SAID["-".join(name.casefold().split())]
+
+
+SAID: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    ("rank", RANK_SAID, rank_said),
+    ("scaling", SCALING_SAID, scaling_said),
+    ("licence", LICENSE_SAID, licence_said),
+)
+
+
 def facets_said(q: str) -> tuple[str, list[SaidFacet]]:
     """The words of a search without the filters among them, and those. Words in quotation marks are words."""
     said: dict[str, SaidFacet] = {}
     parts = QUOTED.split(q)
-    for name, pattern in SAID:
+    for name, pattern, value in SAID:
         for i in range(0, len(parts), 2):
             found = pattern.search(parts[i])
             if found is not None and name not in said:
-                value = found.groupdict().get("value") or "rslora"
-                said[name] = SaidFacet(found[0], BY_NAME[name], value.lstrip("0") or "0")
+                said[name] = SaidFacet(found[0], BY_NAME[name], value(found))
                 parts[i] = f"{parts[i][: found.start()]} {parts[i][found.end() :]}"
+    alone = LICENSE_ALONE.fullmatch("".join(parts))
+    if alone is not None and "licence" not in said:
+        said["licence"] = SaidFacet(alone["alone"], BY_NAME["licence"], licence_said(alone))
+        parts = []
     return (" ".join("".join(parts).split()) if said else q), list(said.values())
 
 

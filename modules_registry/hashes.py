@@ -8,7 +8,8 @@ from django.db.models import Q
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import COMMIT_ID_LENGTH, Module, Version, VersionFile
 
-HASH = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})", re.IGNORECASE)
+DIGITS_MIN = 7  # of a hash that is not whole: as git shortens it
+HASH = re.compile(rf"(?:sha256:)?([0-9a-f]{{{DIGITS_MIN},64}})", re.IGNORECASE)
 SHOWN_MAX = 20
 CANDIDATES_MAX = 500  # versions of one kind of match that are looked at
 
@@ -39,7 +40,7 @@ class HashMatch:
 
 
 def read_hash(text: str) -> str | None:
-    """The hexadecimal digits, in small letters, of what may be a hash or its first eight or more digits."""
+    """The hexadecimal digits, in small letters, of what may be a hash or its first seven or more digits."""
     found = HASH.fullmatch(text.strip())
     return found[1].lower() if found else None
 
@@ -48,7 +49,7 @@ def hash_find(text: str, viewer: object) -> list[HashMatch]:
     """The versions that a hash belongs to, each named once: current ones first, then the newest.
 
     Args:
-        text: a whole hash, or its first digits, at least eight.
+        text: a whole hash, or its first digits, at least seven.
     """
     digits = read_hash(text)
     if digits is None:

@@ -11,7 +11,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import BoundedListField, InputSerializer, OneOfField
 from modules_registry import selectors
 from modules_registry.activity import ACTIVITY_MAX
-from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS, WaysOn
+from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS, WaysOn, WithoutOne
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.licenses.names import LICENSES
@@ -273,14 +273,27 @@ class SaidFacetSerializer(serializers.Serializer[SaidFacet]):
     value = serializers.CharField()
 
 
+class WithoutOneSerializer(serializers.Serializer[WithoutOne]):
+    """What the same search finds without one of its choices."""
+
+    filter = serializers.CharField(source="choice.name")
+    chosen = serializers.CharField(source="choice.label")
+    query = serializers.CharField(source="choice.filters.as_query", help_text="The search without it.")
+    count = serializers.IntegerField()
+    count_is_exact = serializers.BooleanField(source="is_exact")
+
+
 class WaysOnSerializer(serializers.Serializer[WaysOn]):
-    """What to search for instead of words that found nothing; empty where something was found."""
+    """What to search for instead of what found nothing; empty where something was found."""
 
     words = serializers.ListField(
         child=serializers.CharField(), help_text="Words of the library that are near, the nearest first."
     )
     tags = serializers.ListField(
         child=serializers.CharField(), help_text="Where no word is near: the tags that most modules have."
+    )
+    without = WithoutOneSerializer(
+        many=True, help_text="Of several choices: what is found without one of them, where that is anything."
     )
 
 
@@ -293,6 +306,9 @@ class FoundSerializer(serializers.Serializer[dict[str, Any]]):
     words_asked = serializers.IntegerField(help_text="Words of the search that count.")
     words_needed = serializers.IntegerField(help_text="Each module has so many of them at least.")
     read_as = SaidFacetSerializer(many=True)
+    not_searched = serializers.ListField(
+        child=serializers.CharField(), help_text="Signs, and single letters beside one, such as “c++”."
+    )
     hash_matches = HashMatchSerializer(many=True)
     ways_on = WaysOnSerializer()
 

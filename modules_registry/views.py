@@ -97,15 +97,15 @@ def module_list(request: HttpRequest) -> HttpResponse:
     except Refusal as refusal:  # of the module that others are to fit; a link may be old
         problem = f"{refusal.message} The filter “Compatible with” was left out."
         found = found_at_cursor(request, replace(asked, fits="", fits_by=""))
-    filters = found.filters
+    filters, ways = found.filters, ways_on(found)
     context = {
         "found": found,
         "filters": filters,
         "facet_lists": facet_lists(tuple(found.facets)),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
         "problem": problem,
-        "ways_on": ways_on(found),
-        "nearest": [] if found.count else nearest_modules(filters, request.user),
+        "ways_on": ways,
+        "nearest": [] if found.count else nearest_modules(found, ways, request.user),
         "with_any_word": replace(filters, match="any") if found.words_needed > 1 else None,
     }
     return render(request, "modules_registry/module_list.html", context)

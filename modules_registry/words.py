@@ -5,13 +5,14 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
 from operator import and_, or_
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.search import SearchQuery
 from django.db import connection
 
+from modules_registry.core.common_words import is_common
 from modules_registry.models import SearchWord, SynonymGroup
 
 WORDS_MAX = 8  # of one search
@@ -36,6 +37,7 @@ BRITISH = (
 )
 BEGINNING_LENGTH_MIN = 2  # a shorter word stands for itself alone
 MISSPELLED_LENGTH_MIN = 3
+INFLECTIONS = ("s", "es", "ed", "er", "ers", "ing", "ings", "ly")
 SHORT_WORD = 3  # letters; in such a word one may be missing or exchanged, but none wrong or too many
 BESIDE_MAX = 6  # words of the library that are offered where nothing matches
 ALIKE_BEGINNING = 3  # letters
@@ -48,12 +50,24 @@ VARIANTS_MAX = 4000  # of one word; that is 40 Latin letters
 
 # Of each word: its stem (none: a word like “the”), and the stems of known words that begin with it.
 STEMS = "SELECT word, (ts_lexize('english_stem', word))[1] FROM unnest(%s::text[]) AS word"
-KNOWN = "SELECT word, n_modules FROM modules_registry_searchword WHERE word = ANY(%s)"
+# Of each word that is known in some ending, or whose stem is one of a synonym: its stem, the known word (the
+# very same if there is one), and how many modules have it.
+KNOWN = """
+SELECT asked.word, asked.lexeme, coalesce(known.word, ''), coalesce(known.n_modules, 0)
+FROM (
+    SELECT word, (ts_lexize('english_stem', word))[1] AS lexeme FROM unnest(%(words)s::text[]) AS word
+) AS asked
+LEFT JOIN LATERAL (
+    SELECT word, n_modules FROM modules_registry_searchword
+    WHERE lexeme = asked.lexeme ORDER BY word <> asked.word, length(word), word LIMIT 1
+) AS known ON true
+WHERE known.word IS NOT NULL OR asked.lexeme = ANY(%(stems)s::text[])
+"""
 ALIKE = """
-SELECT typed, near.word, near.n_modules
+SELECT typed, near.word, near.lexeme, near.n_modules
 FROM unnest(%s::text[]) AS typed
 CROSS JOIN LATERAL (
-    SELECT word, n_modules FROM modules_registry_searchword
+    SELECT word, lexeme, n_modules FROM modules_registry_searchword
     WHERE word %% typed ORDER BY similarity(word, typed) DESC LIMIT 12
 ) AS near
 """
@@ -89,6 +103,14 @@ class WordGroup:
     said: SearchQuery  # the word itself, in whatever ending or spelling, in a name, a sentence or a tag
 
 
+class KnownWord(NamedTuple):
+    """A word of the library, or one that staff declared a synonym."""
+
+    word: str
+    stem: str
+    n_modules: int  # none of a synonym that no module uses
+
+
 @dataclass(frozen=True)
 class SearchWords:
     """A search's words, read."""
@@ -96,14 +118,14 @@ class SearchWords:
     groups: tuple[WordGroup, ...] = ()
     without: SearchQuery | None = None  # what a module must not have
     taken_for: tuple[tuple[str, str], ...] = ()  # misspelled words, and what each was taken for
+    signs: tuple[str, ...] = ()  # what is no word, like “c++”: it is not searched
 
     def at_least(self, count: int) -> SearchQuery | None:
         """A query for modules with so many of the words; None: there are no words."""
         if not self.groups:
             return None
         queries = [group.query for group in self.groups]
-        some = reduce(or_, (reduce(and_, chosen) for chosen in combinations(queries, count)))
-        return some & self.without if self.without is not None else some
+        return reduce(or_, (reduce(and_, chosen) for chosen in combinations(queries, count)))
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -147,7 +169,10 @@ def american(word: str) -> str:
 
 
 def read_words(q: str) -> SearchWords:
-    """Read what somebody typed: words, "phrases", -excluded words. At most five queries."""
+    """Read what somebody typed: words, "phrases", -excluded words. At most five queries.
+
+    A word that nobody uses is taken for a known word or a synonym that is near, unless it is a common word.
+    """
     text = fold(q)
     terms = [term for term in TERM.finditer(text) if not is_part_of_a_sign(term)][:WORDS_MAX]
     typed = [term["word"] for term in terms if term["word"] and not term["minus"]]
@@ -155,19 +180,24 @@ def read_words(q: str) -> SearchWords:
     declared = declared_synonyms() if typed else []
     own = {form for each in forms.values() for form in each}
     stems = stems_of(own | {american(word) for part in (*typed, *chain(*declared)) for word in part.split()})
-    synonyms = synonyms_of(typed, declared, stems)
     joined = joined_in(text)
     stems_asked = {
         word: {stem for form in each if (stem := stems[form])} for word, each in forms.items() if stems[word]
     }
     beginnings = known_stems(stems_asked)
+    synonyms = synonyms_of(typed, declared, stems)
     has_synonyms = {word for run in synonyms for word in run.split()}
     unknown = [
         word
         for word in stems_asked
         if not beginnings[word] and word not in has_synonyms and word not in joined and word.isalpha()
     ]
-    nears = near_words(unknown)
+    declared_words = [word for run in chain(*declared) for word in map(american, run.split())]
+    nears = near_words(unknown, {stem: word for word in declared_words if (stem := stems[word])})
+    meant = {word: next(iter(near)) for word, near in nears.items() if near}
+    if meant:
+        stems |= {american(word): nears[typed][word].stem for typed, word in meant.items()}
+        synonyms = synonyms_of([meant.get(word, word) for word in typed], declared, stems)
     groups, excluded = [], []
     for term in terms:
         if term["minus"]:
@@ -178,7 +208,7 @@ def read_words(q: str) -> SearchWords:
             word = term["word"]
             if stems[word]:
                 itself = [*forms[word], *joined.get(word, ())]
-                runs = [others for run, others in synonyms.items() if word in run.split()]
+                runs = [others for run, others in synonyms.items() if meant.get(word, word) in run.split()]
                 same = [*(other for others in runs for other in others), *nears.get(word, ())]
                 query = word_query(word, itself, beginnings[word], same)
                 groups.append(WordGroup(word, query, said_query(word, itself, beginnings[word])))
@@ -188,14 +218,27 @@ def read_words(q: str) -> SearchWords:
     return SearchWords(
         tuple(groups),
         reduce(and_, excluded) if excluded else None,
-        tuple((word, near[0]) for word, near in nears.items() if near),
+        tuple(meant.items()),
+        tuple(chunk for chunk in text.split() if is_sign(chunk)),
     )
+
+
+def without_exclusions(q: str) -> str:
+    """What somebody typed without the -excluded words."""
+    found = TERM.sub(lambda term: "" if term["minus"] else term[0], q)
+    return q if found == q else " ".join(found.split())
 
 
 def is_part_of_a_sign(term: re.Match[str]) -> bool:
     """Whether it is one letter of something that is no word, like “c++”, “c#” or “r&d”."""
     around = term.string[max(term.start() - 1, 0) : term.start()], term.string[term.end() : term.end() + 1]
     return len(term["word"] or "") == 1 and any(sign and sign in SIGNS for sign in around)
+
+
+def is_sign(text: str) -> bool:
+    """Whether no word is left of a text without what is part of a sign: “c++”, “+”."""
+    terms = list(TERM.finditer(text))
+    return not any(not is_part_of_a_sign(term) for term in terms) and bool(terms or set(text) & set(SIGNS))
 
 
 def joined_in(text: str) -> dict[str, list[str]]:
@@ -266,31 +309,58 @@ def known_stems(stems: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     return found
 
 
-def near_words(typed_words: Iterable[str]) -> dict[str, list[str]]:
-    """Of each word that is not known itself: the known words nearest to it, the likeliest first.
+def near_words(
+    typed_words: Iterable[str], synonyms: Mapping[str, str] | None = None
+) -> dict[str, dict[str, KnownWord]]:
+    """Of each word that is not known itself: what it was probably meant to be, the likeliest first.
 
-    A word with one mistake is looked up by all that could have been meant, each by its key; only of a long
-    word for which that finds nothing, which may have two, trigrams are compared. At most two queries.
+    A word with one mistake is looked up by all that could have been meant, each by its stem; only of a long
+    word for which that finds nothing, which may have two, trigrams are compared. At most two queries. Common
+    English words are spelled as they were meant.
+
+    Args:
+        synonyms: by their stems, words that are known though no module uses them.
+
+    Returns: by what was typed: what could have been meant, each with the library's word of the same stem.
     """
-    asked = [word for word in dict.fromkeys(typed_words) if len(word) >= MISSPELLED_LENGTH_MIN]
+    synonyms = synonyms or {}
+    long_enough = [word for word in dict.fromkeys(typed_words) if len(word) >= MISSPELLED_LENGTH_MIN]
+    asked = [word for word in long_enough if not is_common(word)]
     if not asked:
         return {}
-    meant = {typed: one_mistake_from(typed) for typed in asked}
-    found: dict[str, list[str]] = {}
+    variants = {typed: one_mistake_from(typed) for typed in asked}
+    found: dict[str, dict[str, KnownWord]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(KNOWN, [sorted({*asked}.union(*meant.values()))])
-        known = dict(cursor.fetchall())
-        meant = {typed: words for typed, words in meant.items() if typed not in known}
-        for typed, words in meant.items():
-            likeliest = sorted(words & known.keys(), key=lambda word: (-known[word], word))
-            found[typed] = likeliest[:NEAR_MAX]
-        long = [typed for typed in meant if len(typed) >= LONG_WORD and not found[typed]]
+        words = sorted({*asked}.union(*variants.values()))
+        cursor.execute(KNOWN, {"words": words, "stems": list(synonyms)})
+        rows = [
+            (word, KnownWord(here or synonyms[stem], stem, n)) for word, stem, here, n in cursor.fetchall()
+        ]
+        known = {word: same for word, same in rows if is_form_of(word, same)}
+        variants = {typed: might_be for typed, might_be in variants.items() if typed not in known}
+        for typed, might_be in variants.items():
+            forms = sorted(might_be & known.keys(), key=lambda form: is_less_likely(form, known[form]))
+            by_stem = {known[form].stem: form for form in reversed(forms)}
+            found[typed] = {form: known[form] for form in reversed(by_stem.values())}
+        long = [typed for typed in variants if len(typed) >= LONG_WORD and not found[typed]]
         if long:
             cursor.execute(ALIKE, [long])
-            for typed, word, _ in sorted(cursor.fetchall(), key=lambda row: (-row[2], row[1])):
-                if mistakes(typed, word) <= 2 and len(found[typed]) < NEAR_MAX:
-                    found[typed].append(word)
-    return found
+            for typed, *like in sorted(cursor.fetchall(), key=lambda row: (-row[3], row[1])):
+                if mistakes(typed, like[0]) <= 2:
+                    found[typed][like[0]] = KnownWord(*like)
+    return {typed: dict(islice(near.items(), NEAR_MAX)) for typed, near in found.items()}
+
+
+def is_form_of(word: str, known: KnownWord) -> bool:
+    """Whether a word is one with the stem of a known one, and not that bare stem: “plurals” and “plural” are
+    forms of each other, “anim” is none of “animal”."""
+    endings = ("", *INFLECTIONS)
+    return word != known.stem or any(f"{word}{ending}" == known.word for ending in endings)
+
+
+def is_less_likely(form: str, known: KnownWord) -> tuple[int, bool, str]:
+    """The order of what could have been meant: what most modules have, then what they say themselves."""
+    return -known.n_modules, form != known.word, form
 
 
 def words_beside(q: str) -> list[str]:
@@ -311,7 +381,8 @@ def words_beside(q: str) -> list[str]:
 def spelled_as_known(text: str) -> str:
     """A text with the likeliest known word in the place of each that is not known. At most two queries."""
     nears = near_words(WORD.findall(text))
-    return WORD.sub(lambda found: next(iter(nears.get(found[0], ())), found[0]), text)
+    meant = {typed: next(iter(near.values())).word for typed, near in nears.items() if near}
+    return WORD.sub(lambda found: meant.get(found[0], found[0]), text)
 
 
 def one_mistake_from(word: str) -> set[str]:

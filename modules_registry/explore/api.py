@@ -27,7 +27,7 @@ from modules_registry.explore.serializers import (
     StrengthsSerializer,
 )
 from modules_registry.fitting import fitting_of
-from modules_registry.hashes import hash_find, read_hash
+from modules_registry.hashes import DIGITS_MIN, hash_find, read_hash
 from modules_registry.likeness import copies_of, similar_by_text, similar_by_weights
 from modules_registry.models import Module, Version
 from modules_registry.serializers import HashMatchSerializer
@@ -128,7 +128,7 @@ class HashApi(APIView):
         summary="Find modules by a hash",
         description=(
             "The sha256 of a file or of weights, a commit id or a git blob id, whole or its first digits, at "
-            "least eight. Current versions come first, versions with the same weights in another file last. "
+            "least seven. Current versions come first, versions with the same weights in another file last. "
             "Empty if it belongs to none that you can see."
         ),
         tags=["library"],
@@ -136,7 +136,7 @@ class HashApi(APIView):
     )
     def get(self, request: Request, digest: str) -> Response:
         if read_hash(digest) is None:
-            message = "A hash is 8 to 64 hexadecimal digits."
+            message = f"A hash is {DIGITS_MIN} to 64 hexadecimal digits."
             raise Refusal("not_a_hash", message, fields={"digest": [message]})
         found: Any = hash_find(digest, request.user)
         return Response(HashMatchSerializer(found, many=True).data)

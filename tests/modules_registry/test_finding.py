@@ -96,6 +96,33 @@ def test_what_was_meant_is_found(library, q, found):
     assert names(q) == found
 
 
+@pytest.mark.parametrize(
+    ("q", "found", "taken_for"),
+    [
+        ("uppercsae", {"loud"}, {"uppercsae": "uppercase"}),
+        ("uppercae", {"loud"}, {"uppercae": "uppercase"}),
+        ("upercased", {"loud"}, {"upercased": "uppercased"}),
+        ("medcal", {"reader"}, {"medcal": "medical"}),
+        ("captial leters", {"loud"}, {"captial": "capital", "leters": "letters"}),
+        ("capitls", {"loud"}, {"capitls": "capitals"}),
+        ("reprot", {"rooted"}, {"reprot": "report"}),
+        ("summarizign", {"rooted"}, {"summarizign": "summarizing"}),
+        ("answred", {"reader"}, {"answred": "answered"}),
+        ("make it uppercase", {"loud"}, {}),
+        ("makes uppercase", {"loud"}, {}),
+        ("make capitls", {"loud"}, {"capitls": "capitals"}),
+        ("make", set(), {}),
+    ],
+)
+def test_typos_of_synonyms_and_of_other_forms_are_found_and_common_words_are_no_typos(
+    library, alice, q, found, taken_for
+):
+    make_module(alice, "tools", sentence="Sorts a rake, a cake and what it takes.", tags=["garden"], seed=7)
+    searched = find_modules(ModuleFilters(q=q), size=24)
+    assert {module.name for module in searched.modules} == found
+    assert dict(searched.taken_for) == taken_for
+
+
 def test_a_misspelled_word_is_told_with_what_it_was_taken_for(library):
     assert find_modules(ModuleFilters(q="spansh"), size=24).taken_for == (("spansh", "spanish"),)
     assert find_modules(ModuleFilters(q="spanish"), size=24).taken_for == ()
@@ -161,6 +188,13 @@ def test_every_word_of_the_demo_library_is_found_with_one_mistake(db):
         ("xyzzyqqq", None),
         ("zzzz", None),
         ("the", None),
+        ("anmials", "animals"),  # a form that nobody uses of a known word
+        ("friuts", "fruits"),
+        ("asnwering", "answering"),
+        ("leter", "letter"),
+        ("better", None),  # common words, spelled as they were meant
+        ("makes", None),
+        ("planes", None),
     ],
 )
 def test_the_known_word_with_one_mistake_is_meant(db, typed, meant):
@@ -207,7 +241,11 @@ def test_where_no_word_is_near_the_most_used_tags_lead_on(library, client):
     assert 'href="?tag=translation"' in client.get("/modules/?q=xyzzyqqq").content.decode()
     ways = client.get("/api/v1/modules?q=xyzzyqqq").json()["ways_on"]
     assert (ways["words"], set(ways["tags"])) == ([], {"translation", "style", "qa", "summary"})
-    assert client.get("/api/v1/modules?q=spanish").json()["ways_on"] == {"words": [], "tags": []}
+    assert client.get("/api/v1/modules?q=spanish").json()["ways_on"] == {
+        "words": [],
+        "tags": [],
+        "without": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -224,6 +262,20 @@ def test_where_no_word_is_near_the_most_used_tags_lead_on(library, client):
         ("rank 4 french", set()),
         ('"rank 4"', set()),
         ("frank 4", set()),
+        ("r4", {"rooted"}),
+        ("R4 reports", {"rooted"}),
+        ("lora-r4", set()),
+        ("alice/rank4", set()),
+        ("rank4/xyzzy", set()),
+        ("bob/rslora", set()),
+        ("mit", {"french", "loud", "rooted"}),
+        ("MIT licensed french", {"french"}),
+        ("license: mit french", {"french"}),
+        ("cc by nc 4.0", {"spanish"}),
+        ("cc-by-nd-4.0 medicine", {"reader"}),
+        ("apache", set()),
+        ("bob/mit", set()),
+        ('"mit"', set()),
     ],
 )
 def test_rank_and_scaling_are_read_as_filters(library, client, q, found):
@@ -232,6 +284,82 @@ def test_rank_and_scaling_are_read_as_filters(library, client, q, found):
         module.name for module in repositories_page(HubSearch(q=q), None, cursor="", size=9).rows
     } == found
     assert {module.name for module in client.get("/modules/", {"q": q}).context["found"].modules} == found
+
+
+def test_a_name_with_its_owner_is_a_name_first(library, bob):
+    for name in ("rank4", "r4-french", "apache-2.0"):
+        make_module(bob, name, sentence="Says nothing.", seed=len(name))
+        found = find_modules(ModuleFilters(q=f"bob/{name}"), size=24)
+        assert ([module.name for module in found.modules], found.read_as) == ([name], ())
+
+
+@pytest.mark.parametrize("name", ["Apache", "apache 2.0", "Apache-2.0", "apache2"])
+def test_a_license_is_found_by_what_it_is_called(library, bob, name):
+    make_module(bob, "free", sentence="Says nothing.", licence="apache-2.0", seed=7)
+    assert names(name) == {"free"}
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("-french", {"spanish", "loud", "reader", "rooted"}),
+        ("-translates", {"loud", "reader", "rooted"}),
+        ('-"into french" -loud -reader', {"spanish", "rooted"}),
+        ("alice -french", {"spanish"}),
+        ("-french rank 4", {"rooted"}),
+    ],
+)
+def test_what_is_excluded_is_not_found(library, q, found):
+    assert names(q) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "without"),
+    [
+        ("language=es&rank=4", {"language": ("Spanish", "rank=4", 1), "rank": ("4", "language=es", 1)}),
+        ("q=rank+4+capitals", {"q": ("capitals", "rank=4", 1), "rank": ("4", "q=capitals", 1)}),
+        ("q=captials&tag=qa", {"q": ("captials", "tag=qa", 1), "tag": ("qa", "q=captials", 1)}),
+        ("language=fr&rank=2", {"language": ("French", "rank=2", 4)}),  # of a value that nothing has
+        ("author=nobody&rank=2", {"author": ("nobody", "rank=2", 4)}),
+        ("author=nobody&language=fr", {}),
+        ("q=xyzzyqqq&rank=4", {"q": ("xyzzyqqq", "rank=4", 1)}),
+        ("q=translates+please&rank=4", {"q": None, "rank": ("4", "q=translates+please", 2)}),
+        ("fits=alice/french&base=google/flan-t5-large", {"fits": None, "base": None}),
+        ("language=fr", {}),
+    ],
+)
+def test_an_empty_result_offers_what_each_choice_taken_back_would_leave(library, client, query, without):
+    listed = client.get(f"/api/v1/modules?{query}").json()
+    assert listed["count"] == 0
+    offered = {way["filter"]: way for way in listed["ways_on"]["without"]}
+    assert offered.keys() == without.keys()
+    markup = client.get(f"/modules/?{query}").content.decode()
+    assert ("With one choice removed" in markup) == bool(without)
+    for name, way in offered.items():
+        if without[name] is not None:
+            assert (way["chosen"], way["query"], way["count"]) == without[name]
+        assert client.get(f"/api/v1/modules?{way['query']}").json()["count"] == way["count"]
+        assert f"Without {'Words' if name == 'q' else ''}" in markup
+
+
+@pytest.mark.parametrize("query", ["q=rank+4+capitals", "q=medicine&tag=style", "q=spansh&rank=4"])
+def test_words_that_the_library_knows_are_not_said_to_be_unknown(library, client, query):
+    markup = client.get(f"/modules/?{query}").content.decode()
+    assert "No module matches" in markup
+    assert "word of the library is" not in markup
+    ways = client.get(f"/api/v1/modules?{query}").json()["ways_on"]
+    assert (ways["words"], ways["tags"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("q", "signs"),
+    [("c++", ["c++"]), ("C# french", ["c#"]), ("r&d", ["r&d"]), ("+ french", ["+"]), ("french", [])],
+)
+def test_signs_are_said_not_to_be_searched(library, client, q, signs):
+    assert client.get("/api/v1/modules", {"q": q}).json()["not_searched"] == signs
+    markup = client.get("/modules/", {"q": q}).content.decode()
+    assert ("signs, and single letters beside one, are no words" in markup) == bool(signs)
+    assert "No other word" not in markup
 
 
 def test_what_was_read_as_a_filter_is_said(library, client):
@@ -315,7 +443,12 @@ def test_who_says_the_word_itself_comes_before_a_synonym_in_a_name(library, alic
 def test_a_hash_finds_its_module_by_every_door(library, client):
     module = module_find("alice", "french")
     weights = module.current.files.get(path=WEIGHTS_FILE)
-    for digest in (weights.sha256, weights.sha256[:12], module.current.commit_id, f"sha256:{weights.sha256}"):
+    for digest in (
+        weights.sha256,
+        weights.sha256[:7],
+        module.current.commit_id[:7],
+        f"sha256:{weights.sha256}",
+    ):
         listed = client.get("/api/v1/modules", {"q": digest}).json()
         assert [found["name"] for found in listed["results"]] == ["french"]
         assert listed["hash_matches"][0]["id"] == "alice/french"
@@ -622,6 +755,10 @@ PAGES = (
     "/modules/?q=nothing+like+it",
     "/modules/?q=xyzzyqqq+frnakish+unheardofword",
     "/modules/?q=rank+4+rslora+summarises+reports",
+    "/modules/?q=uppercsae+captial+leters&rank=4&author=alice",
+    "/modules/?q=xyzzyqqq+frnakish+spansh+unheardofword&rank=4&author=alice&language=es",
+    "/modules/?q=defaced+spansh&rank=4&author=alice",
+    "/api/v1/modules?q=spansh+xyzzyqqq&rank=4&language=es",
     "/modules/?q=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "/modules/?q=spanish&fits=alice/nope",
     "/modules/suggestions/?q=frnech",

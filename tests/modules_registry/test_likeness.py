@@ -189,6 +189,7 @@ def test_a_hash_finds_the_module_by_commit_file_weights_and_git_blob(family, cha
     for text, kind in (
         (version.commit_id, "commit"),
         (version.commit_id[:8], "commit"),
+        (version.commit_id[:7], "commit"),
         (version.weights_sha256, "file"),
         (f"sha256:{weights.sha256.upper()}", "file"),
         (git_blob_id(weights), "git_blob"),
@@ -225,7 +226,7 @@ def test_a_hash_of_an_earlier_version_still_finds_it(family, alice, charlie):
     assert match.version.number == 1
 
 
-@pytest.mark.parametrize("text", ["", "french", "1234567", "xyz12345", "0" * 65, "sha1:12345678", "a b"])
+@pytest.mark.parametrize("text", ["", "french", "123456", "xyz12345", "0" * 65, "sha1:12345678", "a b"])
 def test_what_is_no_hash_is_none(text, db):
     assert read_hash(text) is None
     assert hash_find(text, None) == []
