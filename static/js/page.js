@@ -7,10 +7,36 @@
     }
   });
 
+  const isLetter = ({ key, ctrlKey, metaKey, altKey }) => key.length === 1 && !ctrlKey && !metaKey && !altKey;
+
+  /* Up and down go from the field through its suggestions and back; a letter goes on typing. */
+  const walkSuggestions = (event) => {
+    const box = event.target.closest(".search__box");
+    const links = [...(box?.querySelectorAll(".suggestions a") ?? [])];
+    if (links.length === 0) return;
+    const field = box.querySelector("input");
+    const stops = [field, ...links];
+    const here = stops.indexOf(event.target);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) {
+      stops.at((here + step) % stops.length).focus();
+      event.preventDefault();
+    } else if (here > 0 && isLetter(event)) {
+      field.focus();
+    }
+  };
+
+  const closeSuggestions = (event) => {
+    const box = event.target.closest(".search__box");
+    if (!box) return;
+    box.querySelector("input").focus();
+    box.querySelector(".suggestions").replaceChildren();
+  };
+
   document.addEventListener("keydown", (event) => {
+    walkSuggestions(event);
     if (event.key !== "Escape") return;
-    const suggestions = document.activeElement.closest(".search__box")?.querySelector(".suggestions");
-    suggestions?.replaceChildren();
+    closeSuggestions(event);
     const menu = document.querySelector("details.menu[open]");
     if (!menu) return;
     menu.open = false;

@@ -14,6 +14,44 @@ def test_the_search_that_finds_nothing_is_accessible(page: Page):
     require_accessible_at_every_width(page, "/modules/?q=nothing+like+it")
 
 
+def test_the_suggestions_are_walked_through_by_the_arrow_keys(page: Page):
+    page.goto("/modules/")
+    field = page.get_by_role("main").get_by_role("searchbox")
+    links = page.get_by_role("main").locator(".suggestions a")
+    field.press_sequentially("an")
+    expect(links.nth(1)).to_be_visible()
+
+    page.keyboard.press("ArrowDown")
+    expect(links.first).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(links.nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(field).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(links.last).to_be_focused()
+    require_accessible(page)
+
+    page.keyboard.press("i")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("ani")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Escape")
+    expect(field).to_be_focused()
+    expect(links).to_have_count(0)
+
+
+def test_enter_on_a_suggestion_opens_it(page: Page):
+    page.goto("/modules/")
+    page.get_by_role("main").get_by_role("searchbox").press_sequentially("anim")
+    first = page.get_by_role("main").locator(".suggestions a").first
+    address = first.get_attribute("href")
+    assert address is not None
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{address}")
+
+
 def test_axe_sees_what_is_wrong(page: Page):
     page.goto("/")
     page.evaluate("document.querySelector('main').append(document.createElement('input'))")
