@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
-from django.utils.datastructures import MultiValueDict
+from django.http import QueryDict
+from django.utils.text import Truncator
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
@@ -18,12 +19,21 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
-from modules_registry.facets import FACETS
+from modules_registry.facets import BY_NAME, FACETS
 from modules_registry.fitting import RULES
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
 PATHS_MAX = 2000  # files of one folder
+CLOSED: dict[str, Iterable[str]] = {
+    "match": MATCHES,
+    "fits_by": RULES,
+    "sort": SORTS,
+}  # filters of few values
+FILTERS = {"q", "fits", "cursor", *CLOSED, *BY_NAME}  # what the address of the library may have
+CAMPAIGN = "utm_"  # how names begin that others add to links
+QUOTED_MAX = 60  # characters of what was left out of an address
+SAID_MAX = 5  # sentences about it
 
 
 class TagsFormField(forms.CharField):
@@ -287,8 +297,11 @@ def add_refusal(form: forms.Form, refusal: Refusal) -> None:
         form.add_error(None, refusal.message)
 
 
-def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
-    """Read a search from an address. What makes no sense there is left out, as a link may be old."""
+def filters_from(query: QueryDict) -> ModuleFilters:
+    """Read a search from an address. What makes no sense there is left out, as a link may be old.
+
+    `filters_left_out` says what.
+    """
     asked: dict[str, Any] = {}
     for kind in FACETS:
         values = [plain(value) for value in query.getlist(kind.name)[:CHOICES_MAX]]
@@ -302,6 +315,33 @@ def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
         sort=query.get("sort", "") if query.get("sort") in SORTS else "",
         **asked,
     )
+
+
+def filters_left_out(query: QueryDict) -> list[str]:
+    """What `filters_from` leaves out of an address, in sentences."""
+    said = (
+        said_of_filter(name, list(filter(None, map(plain, query.getlist(name)))))
+        for name in query
+        if not name.startswith(CAMPAIGN)
+    )
+    return list(filter(None, said))[:SAID_MAX]
+
+
+def said_of_filter(name: str, values: list[str]) -> str:
+    """What is left out of one filter of an address; empty: nothing."""
+    if name not in FILTERS:
+        return f"“{Truncator(name).chars(QUOTED_MAX)}” is no filter of the library. It was left out."
+    if not values:
+        return ""
+    last = Truncator(values[-1]).chars(QUOTED_MAX)
+    if values[-1] not in CLOSED.get(name, values):
+        return f"“{last}” is no value of “{name}” ({', '.join(CLOSED[name])}). It was left out."
+    is_many = name in BY_NAME and BY_NAME[name].is_many
+    if is_many and len(values) > CHOICES_MAX:
+        return f"“{name}” takes {CHOICES_MAX} values. The others were left out."
+    if not is_many and len(values) > 1:
+        return f"“{name}” takes one value. The last one, “{last}”, is used."
+    return ""
 
 
 def plain(text: str | None) -> str:

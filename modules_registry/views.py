@@ -62,6 +62,7 @@ from modules_registry.forms import (
     VersionForm,
     add_refusal,
     filters_from,
+    filters_left_out,
     initial_description,
 )
 from modules_registry.likeness import originals_of
@@ -104,6 +105,7 @@ def module_list(request: HttpRequest) -> HttpResponse:
         "facet_lists": facet_lists(tuple(found.facets)),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
         "problem": problem,
+        "left_out": filters_left_out(request.GET),
         "ways_on": ways,
         "nearest": [] if found.count else nearest_modules(found, ways, request.user),
         "with_any_word": replace(filters, match="any") if found.words_needed > 1 else None,

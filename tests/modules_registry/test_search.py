@@ -217,6 +217,30 @@ def test_a_filter_of_one_value_that_comes_twice_is_refused(client, library, quer
     assert "takes one value" in answer.json()["error"]["fields"][query.partition("=")[0]][0]
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("rank=4&rank=16", "“rank” takes one value. The last one, “16”, is used."),
+        ("sort=best&sort=newest", "“sort” takes one value. The last one, “newest”, is used."),
+        ("sort=magic", "“magic” is no value of “sort” (best, "),
+        ("match=all", "“all” is no value of “match” (any). It was left out."),
+        ("license=mit", "“license” is no filter of the library. It was left out."),
+        (
+            "tag=a&tag=b&tag=c&tag=d&tag=e&tag=f&tag=g&tag=h&tag=i",
+            "“tag” takes 8 values. The others were left out.",
+        ),
+    ],
+)
+def test_the_page_says_what_it_leaves_out_of_its_address(client, library, query, said):
+    assert said in client.get(f"/modules/?{query}").content.decode()
+
+
+@pytest.mark.parametrize("query", ["", "rank=4&tag=a&tag=b&q=x&cursor=", "sort=&rank=", "utm_source=mail"])
+def test_a_whole_address_has_nothing_left_out(client, library, query):
+    answer = client.get(f"/modules/?{query}")
+    assert answer.context["left_out"] == []
+
+
 def test_a_fault_in_a_repeated_filter_has_the_name_of_the_filter(client, library):
     fields = client.get("/api/v1/modules?allows=commercial&allows=magic").json()["error"]["fields"]
     assert list(fields) == ["allows"]
