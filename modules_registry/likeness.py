@@ -1,6 +1,6 @@
 """Which modules are like another one: the same weights, near-copies, near by weights, near by text."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Window
@@ -104,13 +104,15 @@ def nearest_by_text(module: int, viewer: object) -> list[Similar]:
     return [Similar(row.module, 1 - row.away, 0) for row in nearest if 1 - row.away >= SAID]
 
 
-def first_of_copies(versions: Sequence[int]) -> set[int]:
-    """Of these versions, in their order, those whose deltas are no copy, nor nearly one, of those before."""
-    sketch_of = dict(Version.objects.filter(pk__in=versions).values_list("pk", "sketch"))
+def first_of_copies(sketch_of: Mapping[int, int | None]) -> set[int]:
+    """Of these versions, in their order, those whose deltas are no copy, nor nearly one, of those before.
+
+    Args:
+        sketch_of: the keys of the versions with those of their sketches; None: not measured yet.
+    """
     near = near_sketches(set(sketch_of.values()))
     kept, seen = set[int](), set[int]()
-    for version in versions:
-        sketch = sketch_of.get(version)
+    for version, sketch in sketch_of.items():
         if sketch is None or not seen & {sketch, *near.get(sketch, ())}:
             kept.add(version)
             if sketch is not None:
@@ -167,6 +169,8 @@ def near_sketches(sketches: Collection[int | None]) -> dict[int | None, dict[int
     """The near-copies of each sketch, with their cosines."""
     found: dict[int | None, dict[int, float]] = {}
     keys = [pk for pk in sketches if pk is not None]
+    if not keys:
+        return {}
     pairs = NearCopy.objects.filter(Q(first__in=keys) | Q(second__in=keys))
     for first, second, cosine in pairs.values_list("first", "second", "cosine"):
         found.setdefault(first, {})[second] = cosine

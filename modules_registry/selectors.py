@@ -112,6 +112,8 @@ def current_versions(full_names: Collection[str], viewer: object) -> dict[str, V
     An address that the viewer may not see, or that has no version, is left out.
     """
     asked = {name: name.strip().partition("/") for name in full_names if is_storable(name)}
+    if not asked:
+        return {}
     owners = Namespace.objects.filter(key__in={name_key(owner) for owner, _, _ in asked.values()})
     named = Module.objects.filter(
         namespace__in=owners, key__in={name_key(name) for _, _, name in asked.values()}

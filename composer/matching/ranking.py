@@ -1,8 +1,9 @@
 """Which modules promise most for a task, before it is composed: by what was measured, else by words."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from django.contrib.humanize.templatetags.humanize import ordinal
 from django.db import connection
@@ -52,6 +53,7 @@ class RankedModule:
     nats: float | None  # a whole answer, its mean loss alone on these very examples; None: not tried yet
     size_bytes: int = 0
     tried_place: int | None = None  # 1: the lowest loss of those that were tried
+    prompt_template: str = ""  # that its version states
 
     @property
     def reason(self) -> str:
@@ -97,36 +99,64 @@ def rank_fitting(
         for match in match_words(fitting.base, fitting.candidates, words_of(text), limit)
     }
     places = {module: n for n, module in enumerate(sorted(nats, key=nats.__getitem__), start=1)}
-    candidates = fitting.candidates.only("name", "version", "weights_sha256", "size_bytes")
-    rows = list(candidates.filter(weights_sha256__in=nats)) if nats else []
-    tried = {row.pk for row in rows}
-    rows += list(candidates.filter(pk__in=matches.keys() - tried)) if matches else []
-    if len(rows) < min(limit, fitting.count):
-        others = candidates.order_by("weights_sha256", "pk")[: 2 * limit]  # some will be copies
-        known = {row.pk for row in rows}
-        rows += [row for row in others if row.pk not in known]
-    ranked = [
+    rows = candidate_rows(fitting, set(nats), matches, limit)
+
+    def place(row: CandidateRow) -> tuple[bool, float, float, str]:
+        """Those that were tried come first, by their loss; then by words, and then by name."""
+        loss = nats.get(row.weights_sha256)
+        similarity = matches[row.module_id].similarity if row.module_id in matches else 0.0
+        is_known = loss is not None or similarity > 0
+        return loss is None, loss or 0.0, -similarity, row.name if is_known else ""
+
+    rows.sort(key=place)  # stable: the others keep their order
+    if fitting.count > limit:
+        firsts = first_of_copies({row.version_id: row.sketch_id for row in rows})
+        rows.sort(key=lambda row: row.version_id not in firsts)
+    return [
         RankedModule(
-            fitting_module(row),
-            similarity=matches[row.pk].similarity if row.pk in matches else 0.0,
-            shared=matches[row.pk].shared[:SHARED_SHOWN_MAX] if row.pk in matches else (),
+            FittingModule(row.name, row.module_id, row.version_id),
+            similarity=matches[row.module_id].similarity if row.module_id in matches else 0.0,
+            shared=matches[row.module_id].shared[:SHARED_SHOWN_MAX] if row.module_id in matches else (),
             nats=nats.get(row.weights_sha256),
             size_bytes=row.size_bytes,
             tried_place=places.get(row.weights_sha256),
+            prompt_template=row.prompt_template,
         )
-        for row in rows
+        for row in rows[:limit]
     ]
-    ranked.sort(key=place)  # stable: the others keep their order
-    if fitting.count > limit:
-        firsts = first_of_copies([each.fit.version_id for each in ranked])
-        ranked.sort(key=lambda each: each.fit.version_id not in firsts)
-    return ranked[:limit]
 
 
-def place(ranked: RankedModule) -> tuple[bool, float, float, str]:
-    """A sort key: those that were tried come first, by their loss; then by words, and then by name."""
-    by_name = ranked.fit.name if ranked.is_known else ""
-    return ranked.nats is None, ranked.nats or 0.0, -ranked.similarity, by_name
+class CandidateRow(NamedTuple):
+    """What is read of a candidate to rank it."""
+
+    name: str
+    module_id: int
+    version_id: int
+    weights_sha256: str
+    size_bytes: int
+    sketch_id: int | None
+    prompt_template: str
+
+
+def candidate_rows(
+    fitting: FittingModules, tried: Collection[str], matches: Collection[int], limit: int
+) -> list[CandidateRow]:
+    """Those of these hashes, those of these modules, and others while there are fewer than `limit`."""
+    fields = ("name", "module_id", "version_id", "weights_sha256", "size_bytes")
+    of_version = ("version__sketch_id", "version__prompt_template")
+
+    def read(candidates: QuerySet[Candidate]) -> list[CandidateRow]:
+        return [CandidateRow(*row) for row in candidates.values_list(*fields, *of_version)]
+
+    rows = read(fitting.candidates.filter(weights_sha256__in=tried)) if tried else []
+    known = {row.module_id for row in rows}
+    if matches:
+        rows += read(fitting.candidates.filter(pk__in=set(matches) - known))
+    if len(rows) < min(limit, fitting.count):
+        others = fitting.candidates.order_by("weights_sha256", "pk")[: 2 * limit]  # some will be copies
+        known = {row.module_id for row in rows}
+        rows += [row for row in read(others) if row.module_id not in known]
+    return rows
 
 
 def losses_known(

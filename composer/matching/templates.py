@@ -1,6 +1,6 @@
 """The template of a composition, as far as the site knows it: by the core's own rule, from stored facts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from composer.core.spec.counting import count_noun
@@ -17,7 +17,6 @@ from composer.core.spec.templates import (
     warning_of_missing_chat,
     warning_of_other_templates,
 )
-from composer.matching.compatibility import FittingModule
 from composer.models import Composition
 from hub_site.common.visible_text import visible
 from modules_registry.models import BaseModel, Version
@@ -95,13 +94,6 @@ def site_template(base: BaseModel, asked: str, stated: Mapping[str, str]) -> Cho
 def stated_templates(versions: Iterable[tuple[str, Version]]) -> dict[str, str]:
     """The templates that versions state, by the names of their modules."""
     return {name: version.prompt_template for name, version in versions}
-
-
-def templates_of(modules: Sequence[FittingModule]) -> dict[str, str]:
-    """The same of modules that fit, without reading the rest of their versions."""
-    versions = {module.version_id: module.name for module in modules}
-    stated = dict(Version.objects.filter(pk__in=versions).values_list("pk", "prompt_template"))
-    return {name: stated[pk] for pk, name in versions.items() if pk in stated}
 
 
 def composition_template(composition: Composition) -> str:

@@ -20,7 +20,7 @@ from composer.core.spec.examples import notes_on
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import rank_fitting, rank_modules
 from composer.matching.selection import count_modules, require_selection
-from composer.matching.templates import preview_of, stated_templates, templates_of
+from composer.matching.templates import preview_of, stated_templates
 from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import require_worker
 from composer.models import Composition, Draft
@@ -136,7 +136,7 @@ class EstimateApi(OwnerApi):
                 compatible.clean, f"{asked['name']} {asked['sentence']}", asked["examples"], request.user,
                 counted.n_modules,
             )  # fmt: skip
-            stated = templates_of([each.fit for each in ranked])
+            stated = {each.fit.name: each.prompt_template for each in ranked}
         first = asked["examples"][0]
         unwritable = unwritable_text(asked["base"], all_examples)
         told = notes_on(asked["examples"], asked["held_out"])

@@ -26,7 +26,7 @@ from composer.matching.compatibility import FittingModules
 from composer.matching.leakage import find_compatible_modules, leakage_text
 from composer.matching.ranking import MODULES_MAX, MODULES_NAMED_MAX, RankedModule, rank_fitting
 from composer.matching.selection import ModulesCounted, count_modules
-from composer.matching.templates import preview_of, prompt_blocks, stated_templates, templates_of
+from composer.matching.templates import preview_of, prompt_blocks, stated_templates
 from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, COUNT_MAX, LIMITS, CompositionForm, template_typed
@@ -212,7 +212,7 @@ def prompt_shown(
         named = [str(name) for name in form["modules"].value() or ()][:MODULES_NAMED_MAX]
         stated = stated_templates(current_versions(named, form.owner).items())
     else:
-        stated = templates_of([ranked.fit for ranked in best_first[:n_modules]])
+        stated = {it.fit.name: it.prompt_template for it in best_first[:n_modules]}
     first = examples[0] if examples else EXAMPLE_SUPPOSED
     preview = preview_of(
         base,

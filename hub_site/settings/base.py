@@ -196,7 +196,11 @@ TEMPLATES = [
                 "hub_site.notifications.context_processors.unread_notifications",
             ],
             # Every page writes figures, and tells its address.
-            "builtins": ["hub_site.common.figures", "hub_site.common.site_address"],
+            "builtins": [
+                "hub_site.common.figures",
+                "hub_site.common.form_fields",
+                "hub_site.common.site_address",
+            ],
         },
     }
 ]

@@ -35,7 +35,7 @@ def watched(page: Page) -> None:
 
 def show_charts(page: Page) -> None:
     """Scroll to the charts of the search. The page grows: do so before each picture."""
-    page.locator(".watch-figures").evaluate("charts => charts.scrollIntoView({block: 'end'})")
+    page.locator(".watch-figures").first.evaluate("charts => charts.scrollIntoView({block: 'end'})")
 
 
 def try_it(page: Page) -> None:

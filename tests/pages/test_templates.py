@@ -12,9 +12,9 @@ from hub_site.pages.styleguide import icons
 LINE_LENGTH = 140
 FOLDER = settings.BASE_DIR / "templates"
 COMPONENT_STYLES = settings.BASE_DIR / "static/css/components"
-TEMPLATES = sorted(FOLDER.rglob("*.html"))
+TEMPLATES = sorted((*FOLDER.rglob("*.html"), *FOLDER.rglob("*.jinja")))
 STATIC = re.compile(r"""{% static ['"]([^'"]+)['"] %}""")
-ICON = re.compile(r'(?:_icon\.html" with name|\bicon)="([\w-]+)"')
+ICON = re.compile(r'(?:_icon\.html" with name=|\bicon=|\bicon\()"([\w-]+)"')
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
