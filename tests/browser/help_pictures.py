@@ -38,8 +38,14 @@ def show_charts(page: Page) -> None:
     page.locator(".watch-figures").first.evaluate("charts => charts.scrollIntoView({block: 'end'})")
 
 
+def report_from_its_top(page: Page) -> None:
+    report(page)
+    page.evaluate("scrollTo(0, 0)")
+
+
 def try_it(page: Page) -> None:
     tried(page)
+    page.wait_for_load_state("networkidle")
     page.locator(".try__result").evaluate("result => result.scrollIntoView({block: 'center'})")
 
 
@@ -48,7 +54,7 @@ SETTLED_HERE = SETTLED.replace("scrollTo(0, 0);", "")
 PICTURES: dict[str, Callable[[Page], None]] = {
     "form": form,
     "watching": watched,
-    "report": report,
+    "report": report_from_its_top,
     "try-it": try_it,
 }
 
