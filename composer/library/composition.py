@@ -14,6 +14,7 @@ from composer.core.modules.sources import UNNAMED_BASE, Source, hub_address
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.verdict_rule import COMPOSITIONS, Quality, QuestionTokens, verdict_texts
+from composer.library.hub_refusals import told_hub_refusals
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 from modules_registry.core.adapter_config import is_base_name
@@ -225,6 +226,8 @@ class Composition:
         Raises:
             InvalidJobError: there is no such adapter; the base model's name on a Hub is not known; or the
                 licenses of the modules allow no publishing, and `private` is not True.
+            PushError: the repository's name cannot be one, the Hub does not let this access token write
+                there or refuses the files, or it cannot be reached; the client's own error is the cause.
         """
         self.adapter_folder(adapter)  # before a repository is made
         base_name = require_hub_name(base_model or self._base_on_a_hub())
@@ -233,14 +236,14 @@ class Composition:
             raise InvalidJobError(f"{conflict} For a repository of your own, give private=True.")
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=hub_address(), token=token)
-        repository = api.create_repo(name, private=private, exist_ok=True)
+        api = HfApi(endpoint=hub_address(), token=token or None)
         with TemporaryDirectory(prefix="composition-") as folder:
-            api.upload_folder(
-                repo_id=repository.repo_id,
-                folder_path=self.save(folder, adapter=adapter, base_model=base_name),
-                commit_message="Compose an adapter",
-            )
+            saved = self.save(folder, adapter=adapter, base_model=base_name)
+            with told_hub_refusals(name):
+                repository = api.create_repo(name, private=private, exist_ok=True)
+                api.upload_folder(
+                    repo_id=repository.repo_id, folder_path=saved, commit_message="Compose an adapter"
+                )
         return str(repository)
 
     def _base_on_a_hub(self) -> str:
