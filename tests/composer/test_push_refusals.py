@@ -1,4 +1,4 @@
-"""`push_to_hub` where a Hub says no: a ComposeError that says what to do, with the client's error as cause."""
+"""`push_to_hub` where a Hub says no: a ComposeError that says what to do, the client's error as its cause."""
 
 import json
 import shutil
