@@ -30,7 +30,7 @@ from composer.core.spec.templates import (
     warning_of_gluing,
     warning_of_other_templates,
 )
-from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
+from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job, make_module
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]
 OWN = "hat {input} leg"
@@ -327,6 +327,20 @@ def test_python_refuses_a_chat_template_that_hides_the_input_and_warns_where_it_
     evaluate_adapter(**asked, on_event=events.append)
     told = [event["text"] for event in events if event["event"] == "warning"]
     assert any("does not show the input" in text and "Repair its chat template" in text for text in told)
+
+
+def test_evaluating_a_module_whose_card_cannot_be_read_warns_with_the_line(tmp_path):
+    base = make_base(tmp_path / "base")
+    module = make_module(tmp_path / "m0", base, seed=0)
+    (module / "README.md").write_text("---\nlicense: mit\nprompt_template: Q: {input}\n---\n")
+    events = []
+    evaluate_adapter(
+        base=Source("base", base), adapter=Source("m0", module), examples=SHOTS, max_new_tokens=2,
+        on_event=events.append,
+    )  # fmt: skip
+    (told,) = (event["text"] for event in events if event["event"] == "warning")
+    assert told.startswith("m0: Did not read the head of README.md, so its prompt_template counts as not")
+    assert "(line 3: mapping values are not allowed in this context)" in told
 
 
 # --- a template that glues prompt and answer together -------------------------
