@@ -199,8 +199,8 @@ def _check_events(source: str, first_line: int) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise CardRefusal(
                 "front_matter_alias",
-                f"Its front matter uses a & or * reference (line {_line_of_event(event, first_line)}). "
-                "Write the value out, or put text that begins with & or * in quotes.",
+                f"Its front matter uses & or * references (line {_line_of_event(event, first_line)}). "
+                "Write the values out, or put text that begins with & or * in quotes.",
             )
         if isinstance(event, OPENS):
             depth += 1

@@ -14,7 +14,7 @@ BROKEN = {
     "a tab": ('---\nprompt_template: "{input}"\n\tb: c\n---\n', "not_yaml", "line 3:", "spaces"),
     "a control character": ("---\nprompt_template: {input}\na: é\x07\n---\n", "not_yaml", "line 3:", "leave"),
     "two documents": ("---\nprompt_template: a\n--- b\n---\n", "not_yaml", "line 3:", "Correct"),
-    "a reference": ("---\nprompt_template: *a\n---\n", "alias", "line 2)", "Write the value out"),
+    "a reference": ("---\nprompt_template: *a\n---\n", "alias", "line 2)", "Write the values out"),
     "too deep": (
         f"---\nprompt_template: a\nb: {'[' * 13}{']' * 13}\n---\n",
         "too_deep",
