@@ -285,7 +285,8 @@ def require_layers_of(folder: Path, model: "PreTrainedModel", composed_for: str)
 
     there = {path.removesuffix(".base_layer"): layer for path, layer in linear_layers(model).items()}
     layers = describe_module(folder, str(folder)).layers
-    sizes = [(layer, there.get(layer.path)) for layer in layers]
+    unsized = {path for path, _ in model.named_modules()} - there.keys()  # such as layers of a quantization
+    sizes = [(layer, there.get(layer.path)) for layer in layers if layer.path not in unsized]
     unfit = [
         (layer, own)
         for layer, own in sizes

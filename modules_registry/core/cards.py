@@ -169,7 +169,8 @@ def _read_front_matter(source: str, first_line: int) -> dict[str, Any]:
     """Read the text between the two lines of ---, whose first line has this number in the file."""
     if len(source) > FRONT_MATTER_CHARACTERS_MAX:
         raise CardRefusal(
-            "front_matter_too_large", f"Its front matter exceeds {FRONT_MATTER_CHARACTERS_MAX:,} characters."
+            "front_matter_too_large",
+            f"Its front matter exceeds {FRONT_MATTER_CHARACTERS_MAX:,} characters. Shorten it.",
         )
     try:
         _check_events(source, first_line)
@@ -199,8 +200,9 @@ def _check_events(source: str, first_line: int) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise CardRefusal(
                 "front_matter_alias",
-                f"Its front matter uses & or * references (line {_line_of_event(event, first_line)}). "
-                "Write the values out, or put text that begins with & or * in quotes.",
+                "Its front matter uses & or * references (line "
+                f"{_line_at(source, event.start_mark, first_line)}). Write the values out, or put text that "
+                "begins with & or * in quotes.",
             )
         if isinstance(event, OPENS):
             depth += 1
@@ -210,20 +212,24 @@ def _check_events(source: str, first_line: int) -> None:
             raise CardRefusal(
                 "front_matter_too_deep",
                 f"Its front matter is nested more than {FRONT_MATTER_DEPTH_MAX} levels deep (line "
-                f"{_line_of_event(event, first_line)}). Flatten it.",
+                f"{_line_at(source, event.start_mark, first_line)}). Flatten it.",
             )
 
 
-def _line_of_event(event: yaml.Event, first_line: int) -> int:
-    return first_line + (event.start_mark.line if event.start_mark else 0)
+def _line_at(source: str, mark: Any, first_line: int) -> int:
+    """The number of the line of a place in the front matter: a mark of PyYAML, or None for its beginning.
+
+    YAML ends lines at more characters than an editor, so its own number is not taken.
+    """
+    return first_line + source.count("\n", 0, mark.index if mark else 0)
 
 
 def _place(error: yaml.YAMLError, source: str, first_line: int) -> str:
     """Where a text stopped to be YAML, and as what."""
     if isinstance(error, yaml.MarkedYAMLError):
-        opened = error.context_mark if _is_unclosed(error) else None
-        lines = sorted({first_line + mark.line for mark in (opened, error.problem_mark) if mark})
-        numbers = f"line {lines[0]}" if len(lines) == 1 else f"lines {' to '.join(map(str, lines))}"
+        marks = (error.context_mark, error.problem_mark) if _is_unclosed(error) else (error.problem_mark,)
+        lines = sorted({_line_at(source, mark, first_line) for mark in marks})
+        numbers = f"line{'s' if len(lines) > 1 else ''} {' to '.join(map(str, lines))}"
         return f" ({numbers}: {error.problem})"
     if isinstance(error, yaml.reader.ReaderError):
         line = first_line + source.encode()[: error.position].count(b"\n")
@@ -242,8 +248,8 @@ def _remedy(error: yaml.YAMLError, source: str) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and _is_unclosed(error):
         return "close the bracket or the quote that is open there, or put the whole text in quotes."
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    line = source.split("\n")[mark.line] if mark else ""
-    if line.lstrip(" ").startswith("\t"):
+    before = source[: mark.index + 1] if mark else ""
+    if before.rpartition("\n")[2].lstrip(" ").startswith("\t"):
         return "indent it with spaces, not with tabs."
     return "text with a colon, or with one of { [ @ % ` # at its beginning, needs quotes around it."
 

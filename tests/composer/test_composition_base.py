@@ -3,11 +3,13 @@
 import re
 
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from composer.core.modules.module_stack import describe_module
 from composer.core.modules.sources import Source
 from composer.core.spec.errors import InvalidJobError
-from composer.library.composition import Composition
+from composer.library.composition import Composition, require_layers_of
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 
 # The kind of the base: how its config names its layers and its width.
@@ -61,3 +63,16 @@ def test_a_base_of_one_s_own_with_all_layers_is_taken_also_a_second_time(made):
     assert names
     again = composition.model(base=own)
     assert {name for name, _ in again.named_parameters() if "lora_B" in name} == names
+
+
+class Quantized(torch.nn.Module):
+    """A layer whose class says nothing of its size, as quantizing libraries put it in."""
+
+
+def test_a_layer_of_a_kind_that_says_no_size_counts_as_fitting(made):
+    composition, model = made
+    own = model()
+    path = describe_module(composition.folder, "adapter").layers[0].path
+    parent, _, name = path.rpartition(".")
+    setattr(own.get_submodule(parent), name, Quantized())
+    require_layers_of(composition.folder, own, "demo/tiny")

@@ -13,6 +13,13 @@ BROKEN = {
     "an open list": ("---\nprompt_template: [\ntags: c\n---\n", "not_yaml", "lines 2 to 4:", "close"),
     "a tab": ('---\nprompt_template: "{input}"\n\tb: c\n---\n', "not_yaml", "line 3:", "spaces"),
     "a control character": ("---\nprompt_template: {input}\na: é\x07\n---\n", "not_yaml", "line 3:", "leave"),
+    "other ends of lines": (
+        "---\na: b\u2028\u2028\u2028\x85\nprompt_template: Q: {input}\n---\n",
+        "not_yaml",
+        "line 3:",
+        "quotes",
+    ),
+    "too large": (f"---\nprompt_template: a\nb: {'x' * 65_536}\n---\n", "too_large", "exceeds", "Shorten"),
     "two documents": ("---\nprompt_template: a\n--- b\n---\n", "not_yaml", "line 3:", "Correct"),
     "a reference": ("---\nprompt_template: *a\n---\n", "alias", "line 2)", "Write the values out"),
     "too deep": (
