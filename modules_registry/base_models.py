@@ -17,7 +17,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import store_files
-from modules_registry.chat_prompts import chat_prompt_of
+from modules_registry.chat_prompts import ChatPrompt, chat_prompt_of
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
 from modules_registry.core.base_names import CARD_BASE, base_name_repair, card_base_repairs, is_same_name
@@ -64,7 +64,7 @@ def base_model_add(
     paths = base_paths(folder)
     base = describe_base(name, paths)
     base.sentence, base.licence = sentence, licence
-    chat = chat_prompt_of(folder)
+    chat = require_shown_input(chat_prompt_of(folder))
     base.chat_prompt, base.answer_end = chat.prompt, chat.answer_end
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {path.name: stack.enter_context(path.open("rb")) for path in paths}
@@ -84,6 +84,18 @@ def base_model_add(
             audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
     recheck_modules(base)
     return base, True
+
+
+def require_shown_input(chat: ChatPrompt) -> ChatPrompt:
+    """Refuse a chat template that makes the same prompt of different inputs."""
+    if chat.hides_input:
+        message = (
+            "Its chat template does not show what the user asks: different inputs give the same prompt. "
+            "Repair the template in chat_template.jinja or tokenizer_config.json, or remove it from there: "
+            "prompts are then written by a text with {input}."
+        )
+        raise Refusal("chat_template_hides_input", message)
+    return chat
 
 
 def require_no_alias(name: str) -> None:

@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from modules_registry.core.prompt_template import INPUT
+from modules_registry.core.prompt_template import INPUT, hides_input
 
 CHAT_TEMPLATE_FILE, TOKENIZER_FILE = "chat_template.jinja", "tokenizer_config.json"
 LENGTH_MAX = 10_000  # characters of a prompt that is kept
@@ -31,10 +31,12 @@ class ChatPrompt:
     """What stands around an input and behind an answer.
 
     `prompt`: with {input} where the input goes; empty without a chat template, None where it cannot be told.
+    `hides_input`: the template makes the same prompt of different inputs.
     """
 
     prompt: str | None
     answer_end: str
+    hides_input: bool = False
 
 
 def chat_prompt_of(folder: Path) -> ChatPrompt:
@@ -59,8 +61,14 @@ def render_prompt(source: str, config: dict[str, Any], end: str) -> ChatPrompt:
     environment.globals["strftime_now"] = str  # the format itself: the date is that of the run
     template = environment.from_string(source)
     texts = {name: token_text(value) for name, value in config.items() if name.endswith("_token")}
-    question, answer = {"role": "user", "content": INPUT}, {"role": "assistant", "content": ANSWER}
-    prompt = template.render(messages=[question], add_generation_prompt=True, **texts)
+
+    def prompt_of(text: str) -> str:
+        return template.render(messages=[user_turn(text)], add_generation_prompt=True, **texts)
+
+    question, answer = user_turn(INPUT), {"role": "assistant", "content": ANSWER}
+    prompt = prompt_of(INPUT)
+    if hides_input(prompt_of):
+        return ChatPrompt(None, end, hides_input=True)
     whole = template.render(messages=[question, answer], add_generation_prompt=False, **texts)
     template.render(messages=[question, answer, question], add_generation_prompt=True, **texts)
     asks_nothing = prompt == template.render(messages=[question], add_generation_prompt=False, **texts)
@@ -69,6 +77,10 @@ def render_prompt(source: str, config: dict[str, Any], end: str) -> ChatPrompt:
     if INPUT not in prompt or len(prompt) > LENGTH_MAX:
         return ChatPrompt(None, end)
     return ChatPrompt(prompt, whole.rpartition(ANSWER)[2].strip()[:LENGTH_MAX] or end)
+
+
+def user_turn(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
 
 
 def refuse(message: str) -> None:

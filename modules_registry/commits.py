@@ -34,6 +34,7 @@ from modules_registry.services import (
     blobs_of,
     facts_of,
     lock_head,
+    repairs_beside_card,
     require_writable,
     same_facts,
     step_insert,
@@ -194,7 +195,7 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     card = files.get(CARD_FILE)
     accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, way_in=WayIn.CLIENT)
     sent = {path: file for path, file in accepted.files.items() if path in change.files}
-    facts = facts_of(accepted, earlier=[] if head.is_complete else head.repairs)
+    facts = facts_of(accepted, earlier=[] if head.is_complete else repairs_beside_card(head))
     if CONFIG_FILE not in change.files:  # the one that stays is stored without its prompt template
         facts["prompt_template"] = same_facts(head, card_after(files))["prompt_template"]
     return Checked(sent, facts)
@@ -209,7 +210,10 @@ def check_parts(head: Version, change: Change) -> Checked:
         )
         raise Refusal("adapter_incomplete", message)
     files = dict(check_card_alone(change))
-    template, repairs = head.prompt_template, head.repairs
+    template, repairs = head.prompt_template, repairs_beside_card(head)
+    of_card = [made for made in head.repairs if made not in repairs]
+    if CARD_FILE in {*change.files, *change.deleted}:
+        of_card = [asdict(repair) for repair in card_after(change.files).repairs]
     with attach_refusals_to_fields():
         if CONFIG_FILE in change.files:
             config = read_config_of(change.files)
@@ -219,7 +223,7 @@ def check_parts(head: Version, change: Change) -> Checked:
             require_size(size_of(change.files[WEIGHTS_FILE]))
             check_form(change.files[WEIGHTS_FILE])
             files[WEIGHTS_FILE] = change.files[WEIGHTS_FILE]
-    return Checked(files, {"prompt_template": template, "repairs": repairs})
+    return Checked(files, {"prompt_template": template, "repairs": [*repairs, *of_card]})
 
 
 def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:

@@ -19,7 +19,7 @@ from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.advice import WayIn
-from modules_registry.core.cards import Card, ReadCard, read_any_card
+from modules_registry.core.cards import UNREAD, Card, ReadCard, read_any_card
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.licenses.reading import DIFFERS, license_difference
@@ -48,7 +48,7 @@ from modules_registry.trained_templates import card_stating, trained_template
 
 SENTENCE_LENGTH_MAX = 300
 MESSAGE_LENGTH_MAX = 200
-OF_THE_CARD = ("card_", "front_matter_")  # how the codes of its repairs begin
+OF_THE_CARD = ("card_", UNREAD)  # how the codes of its repairs begin
 FACT_COLUMNS = (
     *("base_name", "base", "base_revision", "task_type", "rank", "alpha", "scaling", "targets"),
     *("parameters", "dtype", "weights_sha256", "prompt_template"),
@@ -528,10 +528,14 @@ def same_facts(version: Version, card: ReadCard | None = None) -> dict[str, obje
     facts = {column: getattr(version, column) for column in columns}
     if card is not None:
         facts["prompt_template"] = template_under(card.card, version)
-        of_weights = [made for made in version.repairs if not made["code"].startswith(OF_THE_CARD)]
         of_card = repairs_of_card(card, version.base_name)
-        facts["repairs"] = of_weights + [asdict(repair) for repair in of_card]
+        facts["repairs"] = repairs_beside_card(version) + [asdict(repair) for repair in of_card]
     return facts
+
+
+def repairs_beside_card(version: Version) -> list[dict[str, str]]:
+    """What was repaired of a version's other files."""
+    return [made for made in version.repairs if not made["code"].startswith(OF_THE_CARD)]
 
 
 def template_under(card: Card, version: Version) -> str:
@@ -561,7 +565,7 @@ def edited_card(module: Module, card: str | None, prompt_template: str | None) -
         return new
     require_prompt_template(prompt_template)
     old = new.getvalue().decode() if new is not None else card_of(head).text
-    return BytesIO(card_stating(old, prompt_template).encode())
+    return normalize_card(card_stating(old, prompt_template).encode())
 
 
 def blobs_of(version: Version) -> dict[str, Blob]:

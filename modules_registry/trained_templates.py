@@ -21,9 +21,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modules_registry.core.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card, read_any_card
+from modules_registry.core.cards import (
+    CARD_BYTES_MAX,
+    FRONT_MATTER,
+    Card,
+    ReadCard,
+    check_card,
+    read_any_card,
+)
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
-from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
+from modules_registry.core.prompt_template import (
+    BARE_INPUT,
+    CHAT,
+    INPUT,
+    KEY,
+    is_prompt_template,
+    unread_statement,
+)
 from modules_registry.core.strict_json import quote_value
 
 CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE = (
@@ -72,20 +86,28 @@ def find_template(
         base_has_chat: false where the base is known to be none with a chat template.
     """
     unread = ""
-    for said, file in ((card.front_matter.get(KEY), CARD_FILE), (config.get(KEY), CONFIG_FILE)):
-        if said == {"input": ""}:  # {input} without quotes is a mapping in YAML
-            return FoundTemplate(INPUT, f"stated in {file}", unread)
-        if is_prompt_template(said):
-            return FoundTemplate(str(said), f"stated in {file}", unread)
-        if said not in (None, ""):
-            unread = unread or (
-                f"the {KEY} in {file} is neither text with {INPUT} nor the word {CHAT}: {quote_value(said)}"
-            )
+    for stated in (stated_template(card), read_statement(config.get(KEY), CONFIG_FILE)):
+        if stated.template:
+            return replace(stated, unread=unread)
+        unread = unread or stated.unread
     found = recognized_template(card, beside)
     can_chat = base_has_chat and config.get("task_type") != ENCODER_DECODER
     if found.template and (found.template != CHAT or can_chat):
         return replace(found, unread=unread)
     return FoundTemplate(unread=unread or found.unread)
+
+
+def stated_template(card: Card) -> FoundTemplate:
+    """The template that the card itself states."""
+    return read_statement(card.front_matter.get(KEY), CARD_FILE)
+
+
+def read_statement(said: object, file: str) -> FoundTemplate:
+    """The template that a file states, or why what it states is none."""
+    if unread := unread_statement(said, file):
+        return FoundTemplate(unread=unread)
+    template = INPUT if said == BARE_INPUT else str(said or "")
+    return FoundTemplate(template, f"stated in {file}") if template else FoundTemplate()
 
 
 def recognized_template(card: Card, beside: Mapping[str, str]) -> FoundTemplate:
@@ -174,13 +196,16 @@ def template_of_folder(folder: Path) -> FoundTemplate:
         config = json.loads(texts.pop(CONFIG_FILE, "{}"))
     except (ValueError, RecursionError):
         config = {}
-    return find_template(card_of_folder(folder), config if isinstance(config, dict) else {}, texts)
+    return find_template(read_card_of(folder).card, config if isinstance(config, dict) else {}, texts)
 
 
-def card_of_folder(folder: Path) -> Card:
-    """The card of the module in a folder; an empty one if there is none."""
-    texts = dict(text_files(folder, (CARD_FILE,)))
-    return read_any_card(texts.get(CARD_FILE, "").encode()[:CARD_BYTES_MAX]).card
+def read_card_of(folder: Path) -> ReadCard:
+    """The card of the module in a folder, as far as it can be read; an empty one if there is none."""
+    try:
+        with (folder / CARD_FILE).open("rb") as file:
+            return read_any_card(file.read(CARD_BYTES_MAX + 1))
+    except OSError:
+        return read_any_card(b"")
 
 
 def text_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -335,7 +335,9 @@ class CompositionRun:
         self.fitted = FittedWork.read(folder)
         if self.fitted and self.fitted.budget < asked:
             self.job = replace(self.job, budget=self.fitted.budget)
-            text = f"{self.fitted.budget} of {asked} candidates fit into the time, so the search had those."
+            text = self.fitted.warning_of_little_time(
+                asked, method=self.job.method, modules=len(self.stack), examples=len(self.examples)
+            )
             self.emit({"event": "warning", "text": text})
             self.warnings.append(text)
 

@@ -14,6 +14,7 @@ from composer.core.modules.sources import UNNAMED_BASE, Source, hub_address
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.verdict_rule import COMPOSITIONS, Quality, QuestionTokens, verdict_texts
+from composer.library.hub_refusals import told_hub_refusals
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 from modules_registry.core.adapter_config import is_base_name
@@ -152,14 +153,13 @@ class Composition:
             base = load_model(self._base.folder)
         elif not isinstance(base, PreTrainedModel):
             raise InvalidJobError(f"The base must be a PreTrainedModel, not {type(base).__name__}.")
+        else:
+            require_layers_of(folder, base, self._base.name)
         with quiet_libraries():
             try:
                 wrapped: PeftModel = PeftModel.from_pretrained(base, str(folder))
             except (ValueError, RuntimeError, KeyError) as error:  # whichever peft meets first
-                raise InvalidJobError(
-                    f"The adapter does not fit this {type(base).__name__}: it was composed for "
-                    f"{self._base.name}."
-                ) from error
+                raise InvalidJobError(f"{misfit_text(base, self._base.name)}.") from error
         return wrapped.eval()
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -225,6 +225,8 @@ class Composition:
         Raises:
             InvalidJobError: there is no such adapter; the base model's name on a Hub is not known; or the
                 licenses of the modules allow no publishing, and `private` is not True.
+            PushError: the repository's name cannot be one, the Hub does not let this access token write
+                there or refuses the files, or it cannot be reached; the client's own error is the cause.
         """
         self.adapter_folder(adapter)  # before a repository is made
         base_name = require_hub_name(base_model or self._base_on_a_hub())
@@ -233,14 +235,14 @@ class Composition:
             raise InvalidJobError(f"{conflict} For a repository of your own, give private=True.")
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=hub_address(), token=token)
-        repository = api.create_repo(name, private=private, exist_ok=True)
+        api = HfApi(endpoint=hub_address(), token=token or None)
         with TemporaryDirectory(prefix="composition-") as folder:
-            api.upload_folder(
-                repo_id=repository.repo_id,
-                folder_path=self.save(folder, adapter=adapter, base_model=base_name),
-                commit_message="Compose an adapter",
-            )
+            saved = self.save(folder, adapter=adapter, base_model=base_name)
+            with told_hub_refusals(name):
+                repository = api.create_repo(name, private=private, exist_ok=True)
+                api.upload_folder(
+                    repo_id=repository.repo_id, folder_path=saved, commit_message="Compose an adapter"
+                )
         return str(repository)
 
     def _base_on_a_hub(self) -> str:
@@ -265,6 +267,46 @@ class Composition:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the verdict, the comparison and the weights."""
         return report_html(self.report)
+
+
+def require_layers_of(folder: Path, model: "PreTrainedModel", composed_for: str) -> None:
+    """Refuse a model that lacks a layer of an adapter, or has it in another size: peft leaves those out.
+
+    Args:
+        folder: of the adapter.
+        model: it may have LoRA layers of peft in it already.
+        composed_for: the name of the base model that the adapter was composed for.
+
+    Raises:
+        InvalidJobError: names both models and the first such layer.
+    """
+    from composer.core.model.base_model import linear_layers
+    from composer.core.modules.module_stack import describe_module
+
+    there = {path.removesuffix(".base_layer"): layer for path, layer in linear_layers(model).items()}
+    layers = describe_module(folder, str(folder)).layers
+    unsized = {path for path, _ in model.named_modules()} - there.keys()  # such as layers of a quantization
+    sizes = [(layer, there.get(layer.path)) for layer in layers if layer.path not in unsized]
+    unfit = [
+        (layer, own)
+        for layer, own in sizes
+        if own is None or (own.d_out, own.d_in) != (layer.d_out, layer.d_in)
+    ]
+    if unfit:
+        layer, own = unfit[0]
+        is_there = f"is {own.d_out} × {own.d_in}" if own else "is missing"
+        are = "is" if len(unfit) == 1 else "are"
+        raise InvalidJobError(
+            f"{misfit_text(model, composed_for)}. Of the {count_noun(len(layers), 'layer')} that it changes, "
+            f"{len(unfit)} {are} missing or of another size: {layer.path} ({layer.d_out} × {layer.d_in}) "
+            f"{is_there} there. Give a model with the layers of {composed_for}."
+        )
+
+
+def misfit_text(model: "PreTrainedModel", composed_for: str) -> str:
+    """Return the sentence, without its full stop, on a model that is not the base of an adapter."""
+    named = f" ({model.name_or_path})" if model.name_or_path else ""
+    return f"The adapter does not fit this {type(model).__name__}{named}: it was composed for {composed_for}"
 
 
 def is_local(name: str) -> bool:

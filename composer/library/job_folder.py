@@ -28,9 +28,9 @@ from composer.core.spec.example_files import AS_EXPECTED, Reading, read_file
 from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import Example, json_lines
 from composer.core.spec.job_spec import read_job_spec
-from composer.core.spec.templates import AUTO, notes_of_unread_templates
+from composer.core.spec.templates import AUTO, notes_by_text, notes_of_unread_templates
 from modules_registry.core.cards import license_of
-from modules_registry.trained_templates import card_of_folder, template_of_folder
+from modules_registry.trained_templates import read_card_of, template_of_folder
 
 OnEvent = Callable[[dict[str, Any]], None]
 FindSources = Callable[
@@ -222,6 +222,7 @@ def write_job(
     """
     asked = asdict(options)
     found = [template_of_folder(module.folder) for module in modules]
+    cards = [read_card_of(module.folder) for module in modules]
     names = distinct_names(modules)
     is_open = options.template in (None, "", AUTO)
     unread = {name: own.unread for name, own in zip(names, found, strict=True) if is_open and own.unread}
@@ -229,7 +230,11 @@ def write_job(
         "schema": 1,
         "sentence": asked.pop("task"),
         **asked,
-        "notes": [*task.notes, *notes_of_unread_templates(unread)],
+        "notes": [
+            *task.notes,
+            *notes_by_text({name: read.head_fault for name, read in zip(names, cards, strict=True)}),
+            *notes_of_unread_templates(unread),
+        ],
         "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
@@ -238,9 +243,9 @@ def write_job(
                 "revision": module.revision,
                 "text": module_text(module.folder, choices.TEXT_LIMIT),
                 "template": template.template or None,
-                "licence": license_of(card_of_folder(module.folder)),
+                "licence": license_of(read.card),
             }
-            for name, module, template in zip(names, modules, found, strict=True)
+            for name, module, template, read in zip(names, modules, found, cards, strict=True)
         ],
     }
     (folder / "job.json").write_text(json.dumps(job, default=as_number), encoding="utf-8")

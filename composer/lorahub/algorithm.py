@@ -4,6 +4,7 @@ With the default loss and penalty the search is the method lorahub of composer.c
 the same optimizer, faster. With others it is a plain loop over peft's model.
 """
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.counting import count_noun
-from composer.core.spec.errors import BaseModelError, ExamplesError
+from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import is_reference_match
 from composer.library.calls import compose, module_list
@@ -75,7 +76,7 @@ def lorahub_learning(
             or folders. Pickled weights are read without unpickling.
         example_inputs: n inputs.
         example_outputs: n outputs.
-        max_inference_step: how many candidates to score.
+        max_inference_step: how many candidates to score, from 1 on.
         model_name_or_path: the base model; None takes the one that the first module names.
         batch_size: examples in one batch; another size is another objective. None for all n.
         get_loss: gets the examples, a PeftModel and batch_size; returns a number to be minimized.
@@ -89,6 +90,7 @@ def lorahub_learning(
     Raises:
         ComposeError: something that was given cannot be used; the message says what.
     """
+    budget = read_steps(max_inference_step)
     examples = pair_examples(example_inputs, example_outputs)
     references = module_list(lora_module_list)
     with TemporaryDirectory(prefix="lorahub-") as name, shown_progress(True) as show, quiet_libraries():
@@ -103,7 +105,7 @@ def lorahub_learning(
                 examples,
                 template=template_of(base),
                 batch_size=batch_size,
-                budget=max_inference_step,
+                budget=budget,
                 seed=seed,
                 on_event=show,
             )
@@ -117,7 +119,7 @@ def lorahub_learning(
                 get_loss=get_loss,
                 get_regular=get_regular,
                 batch_size=batch_size,
-                budget=max_inference_step,
+                budget=budget,
                 seed=seed,
                 on_event=show,
             )
@@ -125,6 +127,24 @@ def lorahub_learning(
     import torch
 
     return np.array(weights), model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def read_steps(max_inference_step: int) -> int:
+    """Return the number of candidates.
+
+    Raises:
+        InvalidJobError: it is not a whole number that a search can have.
+    """
+    try:
+        steps = operator.index(max_inference_step)
+    except TypeError:
+        steps = 0
+    if isinstance(max_inference_step, bool) or not 1 <= steps <= choices.BUDGET_LIMIT:
+        raise InvalidJobError(
+            f"max_inference_step must be a whole number from 1 to {choices.BUDGET_LIMIT}, not "
+            f"{max_inference_step!r}."
+        )
+    return steps
 
 
 def learned_by_core(

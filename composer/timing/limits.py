@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from composer.core.spec.choices import PUBLISHED_BUDGET, SHARE_OF_LEVEL, level_budget
+from composer.core.spec.choices import PUBLISHED_BUDGET, SHARE_OF_LEVEL, level_of_budget
 from composer.core.spec.job_spec import FittedWork
 from composer.core.spec.training import LORA_SHARE, TUNED_SHARE, training_budget
 from hub_site.accounts.models import User
@@ -31,10 +31,8 @@ def search_limit_s(base: BaseModel, method: str, budget: int) -> float:
     A budget that is no level's was asked for as such, so only the deadline bounds it.
     """
     most = SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
-    for level, share in SHARE_OF_LEVEL.items():
-        if level_budget(level, method) == budget:
-            return min(most, share * balanced_search_s(base))
-    return most
+    level = level_of_budget(budget, method)
+    return min(most, SHARE_OF_LEVEL[level] * balanced_search_s(base)) if level else most
 
 
 def balanced_search_s(base: BaseModel) -> float:

@@ -14,6 +14,8 @@ import yaml
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.errors import CARD_FILE, CardRefusal, Repair
 from modules_registry.core.licenses.reading import read_license
+from modules_registry.core.prompt_template import INPUT, LENGTH_MAX, unread_statement
+from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.strict_json import storable
 
 CARD_BYTES_MAX = 512 * 1024
@@ -21,8 +23,14 @@ FRONT_MATTER_CHARACTERS_MAX = 64 * 1024
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
 
-FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
-UNCLOSED = re.compile(r"---[ \t]*\n[A-Za-z_]\w*:(?:[ \t]|\n)")  # a key of a head, not a line across the page
+FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
+# A key of a head, with or without comments before it: not a line across the page, and a heading below it.
+UNCLOSED = re.compile(
+    r"\s*---[ \t]*\n(?:(?=[A-Z])|(?:[ \t]*(?:#.*)?\n)*(?=[\"'a-z_]))"
+    r"[\"']?[A-Za-z_][\w-]*[\"']?[ \t]*:[ \t\n]"
+)
+STATES_TEMPLATE = re.compile(rf"""^[ \t"']*{PROMPT_TEMPLATE}\b""", re.MULTILINE)
+UNREAD = "front_matter_"  # how the codes begin that say that a head was not read
 NULL = re.compile(r"(?:~|null|Null|NULL|None)\Z")  # None, as Python writes it
 OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
@@ -52,7 +60,13 @@ def check_card(data: bytes) -> Card:
     match = FRONT_MATTER.match(text)
     if match is None:
         return Card(text, {}, text)
-    return Card(text, _read_front_matter(match[1]), text[match.end() :])
+    return Card(text, _read_front_matter(match[1], _line_of(text, match.start(1))), text[match.end() :])
+
+
+def without_front_matter(text: str) -> str:
+    """The Markdown below a card's front matter, whether that can be read or not."""
+    match = FRONT_MATTER.match(text)
+    return text[match.end() :] if match else text
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,11 @@ class ReadCard:
 
     card: Card
     repairs: tuple[Repair, ...] = ()
+
+    @property
+    def head_fault(self) -> str:
+        """What is wrong with a head that was not read, in sentences; empty if it was, or there is none."""
+        return " ".join(repair.sentence for repair in self.repairs if repair.code.startswith(UNREAD))
 
 
 TOO_LARGE = ReadCard(
@@ -75,16 +94,35 @@ def read_any_card(data: bytes) -> ReadCard:
         return TOO_LARGE
     text, repairs = _decode_any(data)
     if UNCLOSED.match(text) and not FRONT_MATTER.match(text):
-        sentence = f"Did not read the head of {CARD_FILE}: it has no second line of ---."
-        repairs.append(Repair("front_matter_not_closed", sentence))
+        why = "It has no second line of ---. Write one below its last entry."
+        repairs.append(Repair("front_matter_not_closed", _unread_text(text, why)))
     try:
         card = check_card(text.encode())
-        return ReadCard(card, (*repairs, *read_license(card.front_matter).repairs))
+        said = (*read_license(card.front_matter).repairs, *_template_repairs(card))
+        return ReadCard(card, (*repairs, *said))
     except CardRefusal as refusal:
-        sentence = f"Did not read the head of {CARD_FILE}. {refusal.message}"
-        match = FRONT_MATTER.match(text)
-        body = text[match.end() :] if match else text
-        return ReadCard(Card(text, {}, body), (*repairs, Repair(refusal.code, sentence)))
+        unread = Repair(refusal.code, _unread_text(text, refusal.message))
+        return ReadCard(Card(text, {}, without_front_matter(text)), (*repairs, unread))
+
+
+def _template_repairs(card: Card) -> tuple[Repair, ...]:
+    """What is said of a card that states a prompt template which is none."""
+    unread = unread_statement(card.front_matter.get(PROMPT_TEMPLATE), CARD_FILE)
+    if not unread:
+        return ()
+    sentence = (
+        f"{unread[0].upper()}{unread[1:]}. It is not used. Write the text that the module was trained with, "
+        f"with {INPUT} where an example's input goes, at most {LENGTH_MAX:,} characters."
+    )
+    return (Repair("card_prompt_template", sentence),)
+
+
+def _unread_text(text: str, why: str) -> str:
+    """What is said of a card whose head was not read: what is lost, and why."""
+    match = FRONT_MATTER.match(text)
+    states = STATES_TEMPLATE.search(match[0] if match else text)
+    lost = f", so its {PROMPT_TEMPLATE} counts as not stated" if states else ""
+    return f"Did not read the head of {CARD_FILE}{lost}. {why}"
 
 
 def base_models_of(card: Card) -> tuple[str, ...]:
@@ -127,36 +165,44 @@ def _decode(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read_front_matter(source: str) -> dict[str, Any]:
+def _read_front_matter(source: str, first_line: int) -> dict[str, Any]:
+    """Read the text between the two lines of ---, whose first line has this number in the file."""
     if len(source) > FRONT_MATTER_CHARACTERS_MAX:
         raise CardRefusal(
-            "front_matter_too_large", f"Its front matter exceeds {FRONT_MATTER_CHARACTERS_MAX:,} characters."
+            "front_matter_too_large",
+            f"Its front matter exceeds {FRONT_MATTER_CHARACTERS_MAX:,} characters. Shorten it.",
         )
     try:
-        _check_events(source)
+        _check_events(source, first_line)
         value = yaml.load(source, Loader=CardLoader)
     except yaml.YAMLError as error:
         raise CardRefusal(
-            "front_matter_not_yaml", f"Its front matter is not valid YAML{_place(error)}. Correct it."
+            "front_matter_not_yaml",
+            f"Its front matter is not valid YAML{_place(error, source, first_line)}. Correct that place: "
+            f"{_remedy(error, source)}",
         ) from error
     if value is None or value == "":
         return {}
     if not isinstance(value, dict):
         raise CardRefusal(
-            "front_matter_not_a_mapping", "Its front matter must be lines of the form key: value."
+            "front_matter_not_a_mapping",
+            f"Its front matter, from line {first_line} on, must be lines of the form key: value.",
         )
     if not all(storable(text) for text in _texts(value)):
         raise CardRefusal("card_unstorable_text", "Its front matter holds a NUL character. Remove it.")
     return value
 
 
-def _check_events(source: str) -> None:
+def _check_events(source: str, first_line: int) -> None:
     """Look at the YAML before anything is built from it."""
     depth = 0
     for event in yaml.parse(source, Loader=yaml.CBaseLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise CardRefusal(
-                "front_matter_alias", "Its front matter uses & or * references. Write the values out."
+                "front_matter_alias",
+                "Its front matter uses & or * references (line "
+                f"{_line_at(source, event.start_mark, first_line)}). Write the values out, or put text that "
+                "begins with & or * in quotes.",
             )
         if isinstance(event, OPENS):
             depth += 1
@@ -165,13 +211,52 @@ def _check_events(source: str) -> None:
         if depth > FRONT_MATTER_DEPTH_MAX:
             raise CardRefusal(
                 "front_matter_too_deep",
-                f"Its front matter is nested more than {FRONT_MATTER_DEPTH_MAX} levels deep.",
+                f"Its front matter is nested more than {FRONT_MATTER_DEPTH_MAX} levels deep (line "
+                f"{_line_at(source, event.start_mark, first_line)}). Flatten it.",
             )
 
 
-def _place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f" (line {mark.line + 2})" if mark else ""  # counted from 1, after the line of ---
+def _line_at(source: str, mark: Any, first_line: int) -> int:
+    """The number of the line of a place in the front matter: a mark of PyYAML, or None for its beginning.
+
+    YAML ends lines at more characters than an editor, so its own number is not taken.
+    """
+    return first_line + source.count("\n", 0, mark.index if mark else 0)
+
+
+def _place(error: yaml.YAMLError, source: str, first_line: int) -> str:
+    """Where a text stopped to be YAML, and as what."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        marks = (error.context_mark, error.problem_mark) if _is_unclosed(error) else (error.problem_mark,)
+        lines = sorted({_line_at(source, mark, first_line) for mark in marks})
+        numbers = f"line{'s' if len(lines) > 1 else ''} {' to '.join(map(str, lines))}"
+        return f" ({numbers}: {error.problem})"
+    if isinstance(error, yaml.reader.ReaderError):
+        line = first_line + source.encode()[: error.position].count(b"\n")
+        return f" (line {line}: a character that YAML forbids)"
+    return ""
+
+
+def _is_unclosed(error: yaml.MarkedYAMLError) -> bool:
+    """Whether a bracket or a quote is open; it may have been opened lines before."""
+    return bool(re.search("flow|quoted", error.context or ""))
+
+
+def _remedy(error: yaml.YAMLError, source: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return "leave that character out."
+    if isinstance(error, yaml.MarkedYAMLError) and _is_unclosed(error):
+        return "close the bracket or the quote that is open there, or put the whole text in quotes."
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    before = source[: mark.index + 1] if mark else ""
+    if before.rpartition("\n")[2].lstrip(" ").startswith("\t"):
+        return "indent it with spaces, not with tabs."
+    return "text with a colon, or with one of { [ @ % ` # at its beginning, needs quotes around it."
+
+
+def _line_of(text: str, position: int) -> int:
+    """The number of the line that holds this position, counted from 1."""
+    return text.count("\n", 0, position) + 1
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -95,6 +95,11 @@ class Delta:
         """The adapted layers, sorted."""
         return sorted(self._tensors)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """(d_out, d_in) of each adapted layer by its path."""
+        return {path: (pair.b.shape[0], pair.a.shape[1]) for path, pair in self._tensors.items()}
+
     def layer(self, path: str) -> Layer | None:
         """The factors of a layer in float32; None if the adapter leaves it alone."""
         found = self._tensors.get(path)

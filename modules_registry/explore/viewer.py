@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString
 
 from modules_registry.blobs import open_stored
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, TensorEntry, read_header
+from modules_registry.core.cards import without_front_matter
 from modules_registry.core.errors import ConfigRefusal, WeightsRefusal
 from modules_registry.core.sizes import size_in_words
 from modules_registry.models import StoredFile
@@ -85,14 +86,6 @@ def show_header(file: BinaryIO, size_bytes: int, words: str = "") -> ShownFile:
         header_bytes=header.data_start,
         matches_count=len(found),
     )
-
-
-def without_front_matter(text: str) -> str:
-    """The Markdown below the card's YAML."""
-    if not text.startswith("---\n"):
-        return text
-    _head, line, body = text[4:].partition("\n---\n")
-    return body if line else text
 
 
 def indented(text: str) -> str:

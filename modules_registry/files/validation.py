@@ -103,7 +103,7 @@ def check_files(
         files[CARD_FILE] = BytesIO(text.encode())
     said = read_any_card(text.encode()).card
     stated = {PROMPT_TEMPLATE: facts.prompt_template, "task_type": facts.task_type}
-    template = trained_template(said, stated, beside, base_has_chat=has_chat(base))
+    template = prompt_template or trained_template(said, stated, beside, base_has_chat=has_chat(base))
     return AcceptedFiles(facts, base, files, template, repairs_of_card(read, facts.base))
 
 

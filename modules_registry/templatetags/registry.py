@@ -65,6 +65,8 @@ def facts_on_card(module: Module) -> str:
         module.full_name,
         module.updated_at,
         module.current_id,
+        module.current and (module.current.base_id, module.current.base_name),
+        (module.sample_input, module.sample_output),
         module.private,
         module.likes,
         module.downloads,

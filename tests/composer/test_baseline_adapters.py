@@ -149,6 +149,10 @@ def test_a_reader_s_cards_are_the_owner_s_but_for_modules_that_are_not_public(
     keep_result(composition, out)
     link = share_renew(owner=alice, composition_id=composition.pk, shows_answers=False)
 
+    own = (out / "baselines/lora_on_shots/README.md").read_text()
+    assert "\n## License\n\nIt holds nothing of the modules, so their licenses do not apply" in own
+    assert check_card(own.encode()).front_matter.get("license") is None
+
     def cards(page):
         paths = ("adapter.zip", *(f"adapters/{key}.zip" for key in KEPT_ADAPTERS))
         found = {path: unzipped(client.get(f"{page}{path}")) for path in paths}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from composer.core.spec.job_spec import FittedWork
 from composer.timing.limits import search_limit_s, work_that_fits
 
 pytestmark = pytest.mark.usefixtures("wakes")
@@ -54,3 +55,19 @@ def test_on_a_base_of_135_million_parameters_nothing_is_cut_for_lack_of_time_on_
     base.parameters = 135_000_000
     fits = work_that_fits(base, "auto", 400, candidate_s=0.3)
     assert (fits.budget, fits.training) == (400, 3000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "advised"),
+    [
+        (200, "choose the search effort thorough, which has 5 times as long as quick, or"),
+        (400, "choose the search effort thorough, which has 2.5 times as long as balanced, or"),
+        (1000, "(here 5), or have the site's operator raise HUB_COMPOSE_SEARCH_S or HUB_COMPOSE_DEADLINE_S."),
+        (399, "(here 5), or have the site's operator raise HUB_COMPOSE_DEADLINE_S."),  # no effort's
+    ],
+)
+def test_a_search_with_too_little_time_says_what_gives_it_more_candidates(asked, advised):
+    text = FittedWork(60, 60).warning_of_little_time(asked, method="auto", modules=12, examples=5)
+    assert text.startswith(f"60 of {asked} candidates fit into the time")
+    assert "compose fewer modules (here 12) or give fewer examples (here 5)" in text
+    assert advised in text

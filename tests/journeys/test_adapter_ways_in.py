@@ -83,6 +83,15 @@ MENDED = {
     "a list": (adapter(card=card("[MIT License, gpl-3.0]")), {"card_license"}),
     "no identifier": (adapter(card=card("my-own")), {"card_license"}),
     "bad YAML": (adapter(card="---\na: [b\n---\n# Mine\n"), {"front_matter_not_yaml"}),
+    "a template with a colon": (
+        adapter(card="---\nprompt_template: Q: {input}\n---\n# Mine\n"),
+        {"front_matter_not_yaml"},
+    ),
+    "a head without an end": (adapter(card="---\n# Mine\nlicense: mit\n"), {"front_matter_not_closed"}),
+    "a template without an input": (
+        adapter(card="---\nprompt_template: Say it\n---\n# Mine\n"),
+        {"card_prompt_template"},
+    ),
     "Latin-1": (adapter() | {CARD: "# Résumé".encode("latin-1")}, {"card_not_utf8"}),
     "another base in the card": (adapter(card="---\nbase_model: a/b\n---\n# Mine\n"), {"card_base"}),
 }

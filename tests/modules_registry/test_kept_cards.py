@@ -3,9 +3,10 @@
 import pytest
 from django.core.cache import caches
 
+from modules_registry.models import Module, Version
 from modules_registry.popularity import module_like
 from modules_registry.services import module_edit
-from tests.factories import make_module
+from tests.factories import config_file, make_base, make_module
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +33,30 @@ def test_a_card_shows_a_change_at_once(client, french, alice, bob):
     assert b'<span class="num">1</span>\n      like\n' in client.get("/modules/").content
     module_edit(editor=alice, module=french, tags=["gallic"])
     assert b"/modules/?tag=gallic" in client.get("/modules/").content
+
+
+def test_a_card_shows_at_once_that_its_base_came_or_has_another_name(client, alice, tmp_path):
+    make_module(alice, "early", config_file=config_file(base_model_name_or_path="TESTS/Tiny"))
+    page = client.get("/modules/").content.decode()
+    assert "not composable here" in page
+    assert '<span class="mono">TESTS/Tiny</span>' in page
+    make_base(tmp_path / "base")  # the modules that named it are checked against it
+    page = client.get("/modules/").content.decode()
+    assert "not composable here" not in page
+    assert '<span class="mono">tests/tiny</span>' in page
+
+
+def test_a_card_shows_at_once_that_its_base_went(client, base, alice):
+    module = make_module(alice)
+    assert "not composable here" not in client.get("/modules/").content.decode()
+    Version.objects.filter(pk=module.current_id).update(base=None)
+    assert "not composable here" in client.get("/modules/").content.decode()
+
+
+def test_a_card_shows_at_once_the_sample_that_was_read_anew(client, french):
+    client.get("/modules/")
+    Module.objects.filter(pk=french.pk).update(sample_input="cat", sample_output="chat noir")
+    assert "chat noir" in client.get("/modules/").content.decode()
 
 
 def test_two_modules_have_two_cards(client, french, alice):

@@ -8,6 +8,7 @@ from django.urls import reverse
 from transformers import AutoTokenizer
 
 from hub_site.common.errors import Refusal
+from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
 from modules_registry.chat_prompts import ChatPrompt, chat_prompt_of
 from modules_registry.commits import Change, module_commit
@@ -174,6 +175,33 @@ def test_the_kept_prompt_begins_the_answer_where_the_template_ignores_that_it_is
     assert chat_prompt_of(folder) == ChatPrompt(
         "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'User:' }}",
+        "{% for m in messages %}{{ m.role }}: {{ m.text }}{% endfor %}",
+        "{% for m in messages[1:] %}{{ m.content }}{% endfor %}",
+        "{{ messages[0].content[:3] }}",
+    ],
+)
+def test_a_base_whose_chat_template_does_not_show_the_input_is_refused(tmp_path, stored, source):
+    folder = base_folder(tmp_path / "base")
+    (folder / "chat_template.jinja").write_text(source)
+    with pytest.raises(Refusal, match=r"does not show what the user asks.*or remove it") as refusal:
+        base_model_add(folder=folder, name="tests/hides")
+    assert refusal.value.code == "chat_template_hides_input"
+    assert not stored()
+    (folder / "chat_template.jinja").unlink()
+    assert base_model_add(folder=folder, name="tests/hides")[0].chat_prompt == ""
+
+
+@pytest.mark.parametrize("source", [CHATML, WITH_BOS, WITH_LOOP, "{{ messages[-1].content | upper }}"])
+def test_a_chat_template_that_shows_every_input_hides_none(tmp_path, source):
+    folder = base_folder(tmp_path / "base")
+    (folder / "chat_template.jinja").write_text(source)
+    assert not chat_prompt_of(folder).hides_input
 
 
 @pytest.mark.parametrize(

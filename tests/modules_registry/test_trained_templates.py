@@ -227,6 +227,18 @@ def test_what_tells_of_a_template_that_cannot_be_read_is_told(card, config, told
     assert notes("say {input}") == []
 
 
+@pytest.mark.parametrize("template", ["auto", "say {input}"])
+def test_a_card_whose_head_cannot_be_read_is_told_in_the_job(template, tmp_path):
+    job = make_job(tmp_path, n_modules=3)
+    for number in (0, 2):
+        (job / f"modules/{number}/README.md").write_text("---\nprompt_template: Q: {input}\n---\n")
+    sources = [module_source(str(job / f"modules/{i}")) for i in range(3)]
+    write_job(tmp_path, TaskExamples(()), Options(template=template), sources[0], sources)
+    (note,) = json.loads((tmp_path / "job.json").read_text())["notes"]
+    assert note.startswith("0, 2: Did not read the head of README.md, so its prompt_template")
+    assert "line 2" in note
+
+
 def test_a_template_that_is_known_in_spite_of_a_wrong_statement_is_taken_and_told():
     card = check_card(b"---\nprompt_template: say it\n---\n")
     found = find_template(card, {"prompt_template": "say {input}"}, {})

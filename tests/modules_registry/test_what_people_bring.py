@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from django.urls import reverse
+from django.utils.html import escape
 from safetensors.numpy import load
 
 from hub_site.common.errors import Refusal
@@ -192,10 +193,43 @@ def test_a_flaw_of_the_card_is_said_and_stops_nothing(alice, client, title):
     module = make_module(alice, card_file=BytesIO(card))
     assert [repair["code"] for repair in module.current.repairs] == [code]
     page = client.get("/alice/french").content.decode()
-    assert module.current.repairs[0]["sentence"].partition("&")[0] in page
+    assert escape(module.current.repairs[0]["sentence"]) in page
     assert ("Mine" in page) == (title != "too large")
     module_edit(editor=alice, module=module, card="# Better\n")
     assert module_find("alice", "french").current.repairs == []
+
+
+BROKEN_TEMPLATE = "---\nprompt_template: Q: {input}\n---\n# Mine\n"
+
+
+def test_before_an_upload_the_form_says_that_the_head_of_the_card_is_not_read(alice, browser_of):
+    asked = {"card_file": card_file(BROKEN_TEMPLATE), "config_file": config_file()}
+    (notice,) = browser_of(alice).post("/modules/check/", asked).json()["notices"]
+    assert "so its prompt_template counts as not stated" in notice
+    assert "(line 2: mapping values are not allowed in this context)" in notice
+
+
+def test_a_template_that_is_typed_holds_though_the_head_of_the_card_is_not_read(alice):
+    module = make_module(alice, card_file=card_file(BROKEN_TEMPLATE), prompt_template="say {input}")
+    assert module.current.prompt_template == "say {input}"
+    assert [repair["code"] for repair in module.current.repairs] == ["front_matter_not_yaml"]
+
+
+def test_a_template_is_written_into_a_card_whose_head_is_not_read_only_if_it_is_read_then(alice, api_of):
+    make_module(alice, card_file=card_file(BROKEN_TEMPLATE))
+    make_module(alice, "spanish", seed=1, card_file=card_file("---\nlicense: mit\na: [\n---\n"))
+
+    def change(name, **changes):
+        return api_of(alice).patch(f"/api/v1/modules/alice/{name}", changes, format="json")
+
+    assert change("french", prompt_template="say {input}").status_code == 200  # in place of the broken line
+    assert module_find("alice", "french").current.prompt_template == "say {input}"
+    assert codes_of("french") == []
+    refused = change("spanish", prompt_template="say {input}")
+    assert refused.status_code == 400
+    assert "lines 3 to " in refused.json()["error"]["message"]
+    assert change("spanish", card="# Mine\n", prompt_template="say {input}").status_code == 200
+    assert module_find("alice", "spanish").current.prompt_template == "say {input}"
 
 
 def codes_of(name="french"):

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from composer.core.evaluation.licence import AdapterLicense
+from composer.core.evaluation.licence import OF_NO_MODULE, AdapterLicense
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.t5 import IGNORED
@@ -259,6 +259,12 @@ tags:
 A LoRA adapter for `{base_name}`, made of no other modules.
 
 {text}
+
+## License
+
+{OF_NO_MODULE.text}
+
+## Use
 
 Load it with `PeftModel.from_pretrained(base, folder)`.
 """

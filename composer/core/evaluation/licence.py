@@ -23,6 +23,13 @@ class AdapterLicense:
     conflict: str = ""
 
 
+OF_NO_MODULE = AdapterLicense(
+    "",
+    "It holds nothing of the modules, so their licenses do not apply to it: choose its license yourself. The "
+    "license of the base model may bind you: read it before you share this.",
+)
+
+
 def license_of(licences: Mapping[str, str]) -> AdapterLicense:
     """Return the license that follows from those of the modules.
 

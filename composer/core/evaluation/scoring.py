@@ -25,11 +25,12 @@ from composer.core.spec.metrics import (
 from composer.core.spec.templates import (
     AUTO,
     ChosenTemplate,
+    notes_by_text,
     notes_of_unread_templates,
     require_asked_template,
     warning_of_broken_chat,
 )
-from modules_registry.trained_templates import template_of_folder
+from modules_registry.trained_templates import read_card_of, template_of_folder
 
 
 def evaluate_adapter(
@@ -71,7 +72,9 @@ def evaluate_adapter(
     require_prompts_fit(model, examples)
     on_event(prompt_event(chosen, model.describe_prompt(model.encode(examples[:1]))))
     unread = {name: own.unread for name, own in found.items() if template == AUTO and own.unread}
+    head_faults = {} if adapter is None else {adapter.name: read_card_of(adapter.folder).head_fault}
     for text in (
+        *notes_by_text(head_faults),
         *notes_of_unread_templates(unread),
         warning_of_broken_chat(chosen.template, model.chat_fault),
         model.template_warning(),

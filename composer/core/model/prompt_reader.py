@@ -21,6 +21,9 @@ from composer.core.spec.templates import (
     fill_template,
     split_prompt,
 )
+from modules_registry.core.prompt_template import hides_input
+
+HIDES_INPUT = "it does not show the input, as different inputs give the same prompt"
 
 
 class PromptReader:
@@ -79,6 +82,11 @@ class PromptReader:
             raise BaseModelError(
                 "This base model has no chat template. Write your own template, such as {input}."
             )
+        if self._hides_input:
+            raise BaseModelError(
+                f"The base model's chat template cannot be used: {HIDES_INPUT}. Repair it, or write your own "
+                "template, such as {input}."
+            )
         return self.chat([("user", text)])
 
     def chat(self, turns: Sequence[tuple[str, str]], *, asks: bool = True) -> str:
@@ -104,6 +112,15 @@ class PromptReader:
                 f"The base model's chat template does not work: {first_line(error)}"
             ) from error
         return str(text)
+
+    @cached_property
+    def _hides_input(self) -> bool:
+        """Return whether the chat template makes the same prompt of different inputs.
+
+        Raises:
+            BaseModelError: the chat template fails.
+        """
+        return hides_input(lambda text: self._turns([("user", text)], asks=True))
 
     @cached_property
     def turn_space(self) -> str:
@@ -158,9 +175,9 @@ class PromptReader:
             self._turns(
                 [("user", "a question"), ("assistant", "an answer"), ("user", "a question")], asks=True
             )
+            return HIDES_INPUT if self._hides_input else ""
         except BaseModelError as error:
             return first_line(error.__cause__ or error)
-        return ""
 
     def prompts_and_answers(
         self, examples: Sequence[Example], template: str | None = None

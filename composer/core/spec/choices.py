@@ -408,6 +408,11 @@ def level_budget(level: str, method: str) -> int:
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
+def level_of_budget(budget: int, method: str) -> str | None:
+    """Return the search effort that has this budget for a method; None if it was asked for as a number."""
+    return next((level for level in SHARE_OF_LEVEL if level_budget(level, method) == budget), None)
+
+
 def has_search(method: str, search: str) -> bool:
     """Return whether a request may ask for this search: one of the method's, or `nevergrad:` and a name.
 

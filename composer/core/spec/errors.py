@@ -180,6 +180,12 @@ class SourceError(ComposeError, ValueError):
     code = "source_unreachable"
 
 
+class PushError(ComposeError, RuntimeError):
+    """A Hub did not take an upload, or could not be reached."""
+
+    code = "not_pushed"
+
+
 class ExportMismatchError(ComposeError):
     """The written adapter, loaded by peft, is not the composition of the search, even in fp32.
 

@@ -110,6 +110,28 @@ class FittedWork:
     budget: int
     training: int
 
+    def warning_of_little_time(self, asked: int, *, method: str, modules: int, examples: int) -> str:
+        """Return a warning that fewer candidates fit than were asked for, and what makes more of them fit.
+
+        Args:
+            asked: the budget of the request, in scored candidates.
+            method: a name in choices.METHODS.
+            modules: how many are composed.
+            examples: how many a candidate is scored on.
+        """
+        level = choices.level_of_budget(asked, method)
+        longest = max(choices.SHARE_OF_LEVEL, key=choices.SHARE_OF_LEVEL.__getitem__)
+        fewer = f"compose fewer modules (here {modules}) or give fewer examples (here {examples})"
+        setting = "HUB_COMPOSE_SEARCH_S or HUB_COMPOSE_DEADLINE_S" if level else "HUB_COMPOSE_DEADLINE_S"
+        longer = ""
+        if level not in (None, longest):
+            times = choices.SHARE_OF_LEVEL[longest] / choices.SHARE_OF_LEVEL[level]
+            longer = f", choose the search effort {longest}, which has {times:g} times as long as {level}"
+        return (
+            f"{self.budget} of {asked} candidates fit into the time, so the search had those. For more, "
+            f"{fewer}{longer}, or have the site's operator raise {setting}."
+        )
+
     def write(self, folder: Path) -> None:
         """Write it into the folder of a job, as a whole or not at all."""
         unfinished = folder / f"{FITTED_FILE}.unfinished"

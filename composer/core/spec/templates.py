@@ -195,14 +195,24 @@ def notes_of_unread_templates(unread: Mapping[str, str]) -> list[str]:
     Args:
         unread: what each of them says, by the module's name.
     """
-    by_text: dict[str, list[str]] = {}
-    for name, text in unread.items():
-        by_text.setdefault(text, []).append(name)
     return [
-        f"{short_list(names)}: {text}. Unless something else tells the template that it was trained with, it "
-        "counts as unknown. Give that template, if you know it."
-        for text, names in by_text.items()
+        f"{note}. Unless something else tells the template that it was trained with, it counts as unknown. "
+        "Give that template, if you know it."
+        for note in notes_by_text(unread)
     ]
+
+
+def notes_by_text(texts: Mapping[str, str]) -> list[str]:
+    """Return each text that is said of a module, with the names of the modules that it is said of.
+
+    Args:
+        texts: by the module's name; an empty one is not said.
+    """
+    names_of: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        if text:
+            names_of.setdefault(text, []).append(name)
+    return [f"{short_list(names)}: {text}" for text, names in names_of.items()]
 
 
 def short_list(names: Sequence[str]) -> str:

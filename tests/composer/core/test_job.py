@@ -568,6 +568,11 @@ def test_a_job_whose_time_is_bounded_is_the_job_with_the_budget_that_fits(tmp_pa
     assert cost["seconds"] > 0
     report = json.loads((bounded / "out" / "report.json").read_text())
     assert (report["budget"], report["budget_fitted"]) == (30, 20)
+    (told,) = (text for text in report["warnings"] if "fit into the time" in text)
+    assert told.startswith(
+        "20 of 30 candidates fit into the time, so the search had those. For more, compose"
+    )
+    assert "give fewer examples (here " in told
     own, _ = finished(make_job(tmp_path / "own", budget=20, **QUICK))
     assert report["steps"] == own["steps"]
     assert own["budget_fitted"] is None

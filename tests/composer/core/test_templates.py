@@ -30,7 +30,7 @@ from composer.core.spec.templates import (
     warning_of_gluing,
     warning_of_other_templates,
 )
-from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
+from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job, make_module
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]
 OWN = "hat {input} leg"
@@ -297,6 +297,50 @@ def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path,
     base = FrozenBaseModel.load(with_chat(make_base(tmp_path), broken), "chat")
     with pytest.raises(BaseModelError, match="chat template does not work"):
         base.prompt("cat")
+
+
+HIDING = {
+    "nothing of it": "{% for m in messages %}{{ m['role'] }}: {{ m['text'] }}\n{% endfor %}",
+    "no first turn": "{% for m in messages[1:] %}{{ m['role'] }} {{ m['content'] }}\n{% endfor %}bay",
+    "its beginning": "{% for m in messages %}{{ m['role'] }} {{ m['content'][:3] }}\n{% endfor %}",
+    "its length": "{% for m in messages %}{{ m['role'] }} {{ m['content'] | length }}\n{% endfor %}",
+    "its last word": "{% for m in messages %}{{ m['content'].split() | last }}\n{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("shown", HIDING)
+def test_a_chat_template_that_does_not_show_the_whole_input_is_refused_and_never_chosen(tmp_path, shown):
+    base = FrozenBaseModel.load(with_chat(make_base(tmp_path, "llama"), HIDING[shown]), "chat")
+    with pytest.raises(BaseModelError, match=r"does not show the input.*write your own template"):
+        base.prompt("cat")
+    chosen = base.choose_template("auto", {"m0": "chat"})
+    assert chosen.template == "{input}\n"
+    assert "different inputs give the same prompt" in chosen.reason
+
+
+def test_python_refuses_a_chat_template_that_hides_the_input_and_warns_where_it_is_left_open(tmp_path):
+    base = Source("base", with_chat(make_base(tmp_path, "llama"), HIDING["no first turn"]))
+    asked = {"base": base, "adapter": None, "examples": SHOTS, "max_new_tokens": 2}
+    with pytest.raises(BaseModelError, match="does not show the input"):
+        evaluate_adapter(**asked, template="chat")
+    events = []
+    evaluate_adapter(**asked, on_event=events.append)
+    told = [event["text"] for event in events if event["event"] == "warning"]
+    assert any("does not show the input" in text and "Repair its chat template" in text for text in told)
+
+
+def test_evaluating_a_module_whose_card_cannot_be_read_warns_with_the_line(tmp_path):
+    base = make_base(tmp_path / "base")
+    module = make_module(tmp_path / "m0", base, seed=0)
+    (module / "README.md").write_text("---\nlicense: mit\nprompt_template: Q: {input}\n---\n")
+    events = []
+    evaluate_adapter(
+        base=Source("base", base), adapter=Source("m0", module), examples=SHOTS, max_new_tokens=2,
+        on_event=events.append,
+    )  # fmt: skip
+    (told,) = (event["text"] for event in events if event["event"] == "warning")
+    assert told.startswith("m0: Did not read the head of README.md, so its prompt_template counts as not")
+    assert "(line 3: mapping values are not allowed in this context)" in told
 
 
 # --- a template that glues prompt and answer together -------------------------

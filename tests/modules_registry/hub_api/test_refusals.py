@@ -440,6 +440,24 @@ def test_parts_make_a_draft_that_a_second_commit_publishes(client, alice, upload
     assert titles == ["Upload", "Upload", "Initial commit"]
 
 
+def test_a_card_of_a_draft_whose_head_is_not_read_is_told_with_each_commit_once(alice, uploader):
+    config, weights = adapter_lines()
+    card = file_line(CARD, b"---\nprompt_template: Q: {input}\n---\n")
+    for lines in ([card], [config], [weights]):
+        told = warnings_of(uploader.commit(*lines))
+        assert sum("Did not read the head" in warning for warning in told) == 1
+    assert module_find("alice", "french").current.number == 1
+    assert warnings_of(uploader.commit(file_line(CARD, b"# Better\n"))) == []
+
+
+def test_a_card_of_a_draft_is_told_of_no_more_once_it_is_mended_or_gone(uploader):
+    broken, better = file_line(CARD, b"---\na: [\n---\n"), file_line(CARD, b"# Better\n")
+    gone = {"key": "deletedFile", "value": {"path": CARD}}
+    for mended in (better, gone):
+        uploader.commit(broken)
+        assert not any("head" in warning for warning in warnings_of(uploader.commit(mended)))
+
+
 def test_a_published_module_keeps_its_adapter(uploader):
     uploader.commit(*adapter_lines())
     response = uploader.commit({"key": "deletedFile", "value": {"path": WEIGHTS}})

@@ -253,8 +253,16 @@ def test_other_bytes_than_the_hub_named_are_refused(hub, staff, stored):
             "generates text",
         ),
         (lambda files: files.update({"model.safetensors": b"no weights"}), None, ""),
+        (
+            lambda files: files.update({"chat_template.jinja": b"{{ messages[0].text }}"}),
+            "chat_template_hides_input",
+            "does not show what the user asks",
+        ),
     ],
-    ids=["no config", "only pickles", "index outwards", "a large config", "no decoder", "no safetensors"],
+    ids=[
+        *("no config", "only pickles", "index outwards", "a large config", "no decoder", "no safetensors"),
+        "a chat that hides the input",
+    ],
 )
 def test_what_is_no_base_model_is_refused_with_a_reason(files, hub, staff, stored, change, code, says):
     change(files)
