@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from django.db.models import Max, QuerySet
@@ -67,14 +67,22 @@ def module_find(namespace: str, name: str, viewer: object = None) -> Module | No
 
     Look-alikes do not match. What the viewer may not see is not found; without a viewer: a stranger.
     """
-    return called(Module.objects.visible_to(viewer), namespace, name)
+    own = isinstance(viewer, User)
+    modules = with_versions(Module.objects.visible_to(viewer)) if own else modules_of_strangers()
+    return called(modules, namespace, name)
+
+
+@cache
+def modules_of_strangers() -> QuerySet[Module]:
+    """Not evaluated: made once, as making it takes longer than the database takes to find a row by it."""
+    return with_versions(Module.objects.visible_to(None))
 
 
 def held_find(namespace: str, name: str, viewer: object) -> Module | None:
     """The module with this address that staff hold, for whom is told of it: without its bytes."""
     if not Module.objects.filter(**keys_of(namespace, name)).exists():  # far cheaper than what follows
         return None
-    return called(Module.objects.held_before(viewer), namespace, name)
+    return called(with_versions(Module.objects.held_before(viewer)), namespace, name)
 
 
 def require_not_held(namespace: str, name: str, viewer: object) -> None:
@@ -85,14 +93,14 @@ def require_not_held(namespace: str, name: str, viewer: object) -> None:
 
 
 def called(modules: QuerySet[Module], namespace: str, name: str) -> Module | None:
-    """That one of the modules which has this address, in any case, or had it before it was renamed."""
+    """That one of `with_versions` which has this address, in any case, or had it before it was renamed."""
     keys = keys_of(namespace, name)
-    for found in with_versions(modules).filter(**keys, moved_to=None).order_by():
+    for found in modules.filter(**keys, moved_to=None).order_by():
         if (found.namespace.name.upper(), found.name.upper()) == (namespace.upper(), name.upper()):
             return found
     former = Module.objects.filter(**keys, name__iexact=name, namespace__name__iexact=namespace)
     moved_to = former.values_list("moved_to", flat=True).first()
-    return with_versions(modules).filter(pk=moved_to).first() if moved_to is not None else None
+    return modules.filter(pk=moved_to).first() if moved_to is not None else None
 
 
 def keys_of(namespace: str, name: str) -> dict[str, str]:
