@@ -18,6 +18,7 @@ from hub_site.accounts.models import User
 from hub_site.accounts.services import token_create, user_create
 
 PASSWORD = "a long walk by the sea"
+NEED_THE_DATABASE = frozenset({"db", "transactional_db", "live_server", "hub"})  # fixtures
 TESTS_ARE_LONG = bool(os.environ.get("HUB_TEST_LONG"))
 
 for name in [name for name in os.environ if name.startswith("HF_")]:
@@ -27,7 +28,11 @@ gc.disable()  # until all is imported: a fifth of that time went into looking fo
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes of computing unless --long was asked for."""
+    """Mark what needs the database; leave out what computes for minutes unless --long was asked for."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if NEED_THE_DATABASE.intersection(fixtures) or item.get_closest_marker("django_db"):
+            item.add_marker("database")
     if TESTS_ARE_LONG:
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
