@@ -20,7 +20,7 @@ from hub_site.common.errors import Refusal
 from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status, Worker, WorkerQuerySet
 from modules_registry import selectors as registry
-from modules_registry.blobs import store
+from modules_registry.blobs import open_stored
 from modules_registry.models import BaseModel
 
 DAY = timedelta(days=1)
@@ -199,7 +199,8 @@ def baseline_files(composition: Composition, key: str) -> QuerySet[ResultFile]:
 
 
 def result_open(file: ResultFile) -> BinaryIO:
-    return store().open(file.sha256)
+    """A file of a result, whole: what was altered is told, not handed out."""
+    return open_stored(file.sha256, check=True)
 
 
 def base_find(name: str) -> BaseModel | None:

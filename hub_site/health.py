@@ -1,6 +1,7 @@
 """What a machine asks the web server: GET /health/, /health/live and /health/ready.
 
-Each answers within a second, whatever hangs. The workers and the scheduler answer the last two by themselves,
+Each answers within a second, whatever hangs. A store of files that is away takes no web process out of
+service: what needs no file goes on. The workers and the scheduler answer the last two by themselves,
 at HUB_HEALTH_ADDRESS (hub_site.jobs.health_server).
 """
 
@@ -13,17 +14,26 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from hub_site.common.disk import is_disk_low
-from hub_site.common.readiness import APPLIED, COMPLETE, describe_schema, last_migrations
+from hub_site.common.readiness import (
+    APPLIED,
+    COMPLETE,
+    UNREACHABLE,
+    ask_storage,
+    describe_schema,
+    last_migrations,
+)
 
 LONGEST_S = 0.8
 
 
 @require_safe
 async def health(request: HttpRequest) -> JsonResponse:
-    """Does this process answer, does the database answer it, and is there space on the disk?"""
-    database, disk = await asyncio.gather(within(ask_database()), within(asyncio.to_thread(look_at_disk)))
-    told = {"web": "ok", "database": database or "unreachable", "disk": disk or "unreachable"}
-    return JsonResponse(told, status=200 if database and disk else 503)
+    """Do this process, the database and the store of files answer, and is there space on the disk?"""
+    database, disk, storage = await asyncio.gather(
+        within(ask_database()), within(asyncio.to_thread(look_at_disk)), look_at_storage()
+    )
+    told = {"web": "ok", "database": database or UNREACHABLE, "disk": disk or UNREACHABLE, "storage": storage}
+    return JsonResponse(told, status=200 if database and disk and storage == COMPLETE else 503)
 
 
 @require_safe
@@ -34,10 +44,18 @@ async def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 async def ready(request: HttpRequest) -> JsonResponse:
-    """Can requests be sent here? The database answers and has all that this version of the site needs."""
+    """Can requests be sent here? The database answers and has all that this version of the site needs.
+
+    It tells how the store of files is, too.
+    """
     await asyncio.to_thread(last_migrations)  # the first time it reads files; then it is known
-    schema = await within(ask_schema())
-    told = {"web": "ok", "database": "ok" if schema else "unreachable", "schema": schema or "unknown"}
+    schema, storage = await asyncio.gather(within(ask_schema()), look_at_storage())
+    told = {
+        "web": "ok",
+        "database": "ok" if schema else UNREACHABLE,
+        "schema": schema or "unknown",
+        "storage": storage,
+    }
     return JsonResponse(told, status=200 if schema == COMPLETE else 503)
 
 
@@ -72,3 +90,7 @@ def connection_parameters() -> dict[str, Any]:
 
 def look_at_disk() -> str:
     return "low" if is_disk_low() else "ok"
+
+
+async def look_at_storage() -> str:
+    return await asyncio.to_thread(ask_storage, longest_s=LONGEST_S)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from django.apps import apps
@@ -11,11 +12,15 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from hub_site.common.errors import Refusal
+from hub_site.common.readiness import COMPLETE, UNREACHABLE
 from hub_site.common.site_faults import RETRY_AFTER_S, STATUSES, http_status
+from hub_site.common.waiting_requests import give_connection_back, is_answering_request
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
     DISK_FAULTS,
+    LONG_WAITING,
+    SHORT_WAITING,
     Blob,
     ObjectStoreSettings,
     RemoteStoreFile,
@@ -24,7 +29,9 @@ from modules_registry.storage import (
     StorageError,
     Store,
     StoreSettings,
+    StoreUnreachableError,
     TooLargeError,
+    Waiting,
     make_object_store,
     make_remote_store,
     make_store,
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+IN_A_REQUEST = replace(SHORT_WAITING, begin=give_connection_back)
+OF_A_PROBE = Waiting(connect_s=1, read_s=2, tries=1, breaks_max=0)  # it comes again in a few seconds
 
 
 def has_remote_store() -> bool:
@@ -51,7 +60,8 @@ def store_settings() -> StoreSettings:
     hub = remote_store_settings() if has_remote_store() else None
     described: Mapping[str, Any] = settings.HUB_STORE_OBJECTS or {}
     s3 = ObjectStoreSettings(**described) if has_shared_store() else None
-    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub, s3)
+    waiting = IN_A_REQUEST if is_answering_request() else LONG_WAITING
+    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub, s3, waiting)
 
 
 def remote_store_settings() -> RemoteStoreSettings:
@@ -102,12 +112,16 @@ def upload_bytes_max() -> int:
     return settings.HUB_UPLOAD_MAX_MB * 1_000_000
 
 
-def storage_refusal(field: str, error: StorageError) -> Refusal:
+def storage_refusal(error: StorageError, field: str = "") -> Refusal:
+    """What a visitor is told of a failure of the store.
+
+    Args:
+        field: of a form, whose file could not be stored.
+    """
     status = 413 if isinstance(error, TooLargeError) else fault_status(error)
     retry_after_s = RETRY_AFTER_S if status in STATUSES else None
-    return Refusal(
-        error.code, str(error), status=status, fields={field: [str(error)]}, retry_after_s=retry_after_s
-    )
+    fields = {field: [str(error)]} if field else {}
+    return Refusal(error.code, str(error), status=status, fields=fields, retry_after_s=retry_after_s)
 
 
 def fault_status(error: StorageError) -> int:
@@ -119,16 +133,21 @@ def fault_status(error: StorageError) -> int:
 
 @contextmanager
 def store_files(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
-    """Put files into the store, in one transaction with the rows that will name them.
+    """Put files into the store, then begin the transaction of the rows that will name them.
 
-    Whatever goes wrong before its end, neither the rows nor the new files stay.
+    A store may let us wait, so the transaction begins after that. Whatever goes wrong before its end, neither
+    the rows nor the new files stay.
     """
     blobs: dict[str, Blob] = {}
+    if not files:  # else the store is asked anyway
+        require_store()
     try:
+        for path, file in files.items():
+            blobs[path] = put(path, file, max_bytes or upload_bytes_max())
         with transaction.atomic():
             lock_blobs(shared=True)
-            for path, file in files.items():
-                blobs[path] = put(path, file, max_bytes or upload_bytes_max())
+            for path, blob in blobs.items():
+                put_again_if_removed(path, blob, files[path])
             yield blobs
     except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
         delete_unnamed_blobs({blob.sha256 for blob in blobs.values()})
@@ -140,12 +159,40 @@ def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
     try:
         return store().put(file, max_bytes=max_bytes)
     except StorageError as error:
-        raise storage_refusal(FIELD_OF_FILE.get(path, path), error) from error
+        raise storage_refusal(error, FIELD_OF_FILE.get(path, path)) from error
+
+
+def put_again_if_removed(path: str, blob: Blob, file: BinaryIO) -> None:
+    """The same bytes may have lost their last row between our put and our lock, and then went with it.
+
+    A body that can be read only once is refused: its client sends it again.
+    """
+    try:
+        is_there = store().exists(blob.sha256)
+    except StorageError as error:
+        raise storage_refusal(error, FIELD_OF_FILE.get(path, path)) from error
+    if not is_there and put(path, file, blob.size_bytes) != blob:
+        raise storage_refusal(StoreUnreachableError("lost a file while it was stored"), path)
+
+
+def delete_unnamed_blobs(hashes: Iterable[str]) -> None:
+    """Remove those of the files that no row names any more.
+
+    While a backup is made, or the store does not do it, they stay, and the next sweep removes them: what was
+    deleted is deleted.
+    """
+    unnamed = set(blobs_unnamed(hashes))
+    if not unnamed:
+        return
+    try:
+        store().require_answer()
+        delete_in_transaction(unnamed)
+    except StorageError as error:
+        logger.warning("%d files that nothing names stay until the next sweep: %s", len(unnamed), error)
 
 
 @transaction.atomic
-def delete_unnamed_blobs(hashes: Iterable[str]) -> None:
-    """Remove those of the files that no row names any more; while a backup is made, the next sweep does."""
+def delete_in_transaction(hashes: Iterable[str]) -> None:
     if not may_remove_blobs():
         return
     lock_blobs(shared=False)
@@ -172,13 +219,47 @@ def store() -> Store:
     return make_store(store_settings(), find_remote_file)
 
 
-def open_stored(sha256: str) -> BinaryIO:
-    """Open a file that a row names. If it is gone, that is our fault, and said so."""
+def open_stored(sha256: str, *, check: bool = False) -> BinaryIO:
+    """Open a file that a row names. If it is gone, that is our fault, and said so.
+
+    Args:
+        check: as in `Store.fetch`.
+    """
     try:
-        return store().open(sha256)
+        return store().open(sha256, check=check)
     except StorageError as error:
-        logger.exception("A file that a row names cannot be read: %s", sha256)
-        raise Refusal(error.code, str(error), status=fault_status(error)) from error
+        logger.error("A file that a row names cannot be read: %s: %s", sha256, error)
+        raise storage_refusal(error) from error
+
+
+def ask_store() -> str:
+    """COMPLETE where the files are answers, UNREACHABLE where it does not, or the code of its fault."""
+    try:
+        make_store(replace(store_settings(), waiting=OF_A_PROBE), find_remote_file).require_answer()
+    except StoreUnreachableError:
+        return UNREACHABLE
+    except StorageError as error:
+        return error.code
+    return COMPLETE
+
+
+@contextmanager
+def transaction_with_files() -> Iterator[None]:
+    """A transaction in which stored files are read or written. The store is asked before it begins.
+
+    So a store that hangs keeps no connection to the database. Also a decorator.
+    """
+    require_store()
+    with transaction.atomic():
+        yield
+
+
+def require_store() -> None:
+    """Refuse what needs stored files while the place where they are does not answer."""
+    try:
+        store().require_answer()
+    except StorageError as error:
+        raise storage_refusal(error) from error
 
 
 def visitor_address(sha256: str, disposition: str, content_type: str) -> str | None:

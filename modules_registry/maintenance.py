@@ -252,7 +252,8 @@ def repair(finding: Finding) -> bool:
     try:
         if finding.kind == "orphaned":
             delete_unnamed_blobs([finding.sha256])
-        elif finding.repository is not None:
+            return not store.exists(finding.sha256)
+        if finding.repository is not None:
             repository_renew(finding.repository)
         elif finding.kind == "hub":
             return publish_again(finding)

@@ -5,8 +5,6 @@ from io import BytesIO
 from typing import BinaryIO
 from uuid import UUID
 
-from django.db import transaction
-
 from composer.models import Composition
 from composer.publish.card import CARD_TAGS, CopyOfCard, ParentOfCard, PublicationFacts, publication_card
 from composer.publish.plan import Plan, join_names, publication_plan
@@ -15,6 +13,7 @@ from composer.selectors import composed_modules, result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
+from modules_registry.blobs import transaction_with_files
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.combining import CombinedLicense
 from modules_registry.lineage import lineage_record
@@ -22,7 +21,7 @@ from modules_registry.models import Module
 from modules_registry.services import module_publish
 
 
-@transaction.atomic
+@transaction_with_files()
 def composition_publish(
     *,
     owner: User,

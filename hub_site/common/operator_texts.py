@@ -3,6 +3,7 @@
 Visitors get the sentences of `site_faults` alone. Passwords and keys are in neither.
 """
 
+import logging
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
@@ -24,11 +25,26 @@ def operator_text(error: BaseException) -> str | None:
     code = site_fault_code(error)
     if code is None:
         return None
-    what = SENTENCES[code].removesuffix(".") if code != MACHINE_FAULT else without_secrets(str(error))
+    what = SENTENCES[code].removesuffix(".") if code != MACHINE_FAULT else without_secrets(own_words(error))
     reason = reason_of(error)
     told = what if reason in what else f"{what}: {reason}"
-    look = f" Look at {LOOK_AT[code]}." if code in LOOK_AT else ""
+    look_at = getattr(error, "look_at", "") or LOOK_AT.get(code)
+    look = f" Look at {look_at}." if look_at else ""
     return f"{told.rstrip('.')}.{look}"
+
+
+def log_failure(log: logging.Logger, what: str, error: BaseException) -> None:
+    """Log that something failed: a fault of the site in a sentence, any other error with its traceback."""
+    if text := operator_text(error):
+        log.error("%s: %s", what, text)
+    else:
+        log.error(what, exc_info=error)
+
+
+def own_words(error: BaseException) -> str:
+    """What a fault of a machine says of itself; that of the store without its advice for visitors."""
+    said = str(getattr(error, "what_happened", "")) or str(error)
+    return said[:1].upper() + said[1:]
 
 
 def reason_of(error: BaseException) -> str:

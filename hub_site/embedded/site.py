@@ -58,7 +58,7 @@ class Site:
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         connection = http.client.HTTPConnection(reachable, self.port, timeout=5)
         try:
-            connection.request("GET", "/health/", headers={"Host": "localhost"})
+            connection.request("GET", "/health/ready", headers={"Host": "localhost"})
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

@@ -1,7 +1,7 @@
 """GET /health/live, /health/ready and /metrics of a worker or the scheduler, where HUB_HEALTH_ADDRESS is set.
 
-live: nothing in this process has ended that should go on; else start it again. ready: the database and the
-broker answer, and the process takes work. metrics: of this process and
+live: nothing in this process has ended that should go on; else start it again. ready: the database, the
+broker and the store of files answer, and the process takes work. metrics: of this process and
 its disks, for who has HUB_METRICS_TOKEN.
 """
 
@@ -17,7 +17,7 @@ from django.db import connection
 
 from hub_site.common import process_metrics
 from hub_site.common.process_metrics import has_metrics_token
-from hub_site.common.readiness import COMPLETE, ask_schema
+from hub_site.common.readiness import COMPLETE, ask_schema, ask_storage
 from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.celery_app import SEND_OPTIONS, app
 from hub_site.jobs.worker import stopping
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 Check = Callable[[], str]  # returns COMPLETE or what is wrong; a fault of the site may be raised
 
 ANSWER_S = 10.0  # for a client to send its request
+STORAGE_S = 0.8  # for the store of files to answer
 _live: dict[str, Check] = {}
 _ready: dict[str, Check] = {}
 
@@ -46,11 +47,20 @@ def ask_broker() -> str:
     return COMPLETE
 
 
+def look_at_storage() -> str:
+    return ask_storage(longest_s=STORAGE_S)
+
+
 def ask_stopping() -> str:
     return "asked to end" if stopping.is_set() else COMPLETE
 
 
-READY: dict[str, Check] = {"schema": ask_schema, "broker": ask_broker, "work": ask_stopping}
+READY: dict[str, Check] = {
+    "schema": ask_schema,
+    "broker": ask_broker,
+    "storage": look_at_storage,
+    "work": ask_stopping,
+}
 
 
 def answers(checks: dict[str, Check]) -> dict[str, str]:

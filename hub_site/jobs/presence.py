@@ -8,6 +8,7 @@ from pathlib import Path
 from django.db import connection
 from django.db.models.functions import Now
 
+from hub_site.common.operator_texts import log_failure
 from hub_site.jobs.models import WORKER_KNOWN, Worker
 from hub_site.jobs.work import WORKER, forget_connection
 from hub_site.jobs.worker import stopping
@@ -30,8 +31,8 @@ def keep_announcing(queue: str, *, slots: int, memory_mb: int, has_cuda: bool) -
         while True:
             try:
                 announce(queue, slots=slots, memory_mb=memory_mb, has_cuda=has_cuda)
-            except Exception:
-                logger.exception("the worker could not announce itself")
+            except Exception as error:  # noqa: BLE001  whatever it is, the log has it
+                log_failure(logger, "the worker could not announce itself", error)
                 forget_connection()
             if stopping.wait(ANNOUNCE_EVERY_S):
                 connection.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from hub_site.common.operator_texts import log_failure
 from hub_site.jobs.work import forget_connection
 from hub_site.jobs.worker import stopping
 
@@ -71,8 +72,8 @@ class Slots:
         """Do the job whose turn it is; returns whether there was one. Errors go to the log alone."""
         try:
             job = self.take()
-        except Exception:
-            logger.exception("no job could be looked for")
+        except Exception as error:  # noqa: BLE001  whatever it is, the log has it
+            log_failure(logger, "no job could be looked for", error)
             forget_connection()
             return False
         if job is None:
@@ -85,8 +86,8 @@ class Slots:
     def do_and_log(self, do: Callable[[Any], None], job: Any) -> None:
         try:
             do(job)
-        except Exception:
-            logger.exception("%s broke", job)
+        except Exception as error:  # noqa: BLE001  whatever it is, the log has it
+            log_failure(logger, f"{job} broke", error)
             forget_connection()
 
     def take(self) -> Any:

@@ -16,6 +16,7 @@ from celery.signals import worker_ready
 from django.conf import settings
 from django.db import connection
 
+from hub_site.common.operator_texts import log_failure
 from hub_site.jobs.work import forget_connection
 from hub_site.jobs.worker import stopping
 
@@ -60,8 +61,8 @@ class Upkeep:
             duty.due_at = time.monotonic() + duty.every_s
             try:
                 duty.do()
-            except Exception:
-                logger.exception("the upkeep of this machine failed: %s", duty.do)
+            except Exception as error:  # noqa: BLE001  whatever it is, the log has it
+                log_failure(logger, f"the upkeep of this machine failed: {duty.do}", error)
                 forget_connection()
 
     def _run(self) -> None:

@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import connection
 
 from hub_site.common.errors import Refusal
+from hub_site.common.operator_texts import log_failure
 from hub_site.common.site_faults import DATABASE_FAULTS, SENTENCES, site_fault_code
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
@@ -283,8 +284,8 @@ def keep_lease(job: Job, *, hands_back: bool = True) -> Iterator[None]:
                     leases.renew_lease(job)
                 except leases.LeaseLost:
                     raise
-                except Exception:
-                    logger.exception("%s: its lease was not prolonged", name_of(job))
+                except Exception as error:  # noqa: BLE001  whatever it is, the log has it
+                    log_failure(logger, f"{name_of(job)}: its lease was not prolonged", error)
                     forget_connection()  # the next beat tries again, as long as the lease lasts
         except leases.LeaseLost:
             return  # the work's next write raises it too

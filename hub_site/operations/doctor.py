@@ -210,8 +210,12 @@ def broker() -> Iterator[Finding]:
 
 
 def file_store() -> Iterator[Finding]:
-    """Put a file, read it, remove it. Its bytes are new: nothing of the site can name it."""
+    """Put a file, read it, remove it. Its bytes are new: nothing of the site can name it.
+
+    The bucket is asked for first, as a storage may make one that is only mistyped.
+    """
     kept, content = blobs.store(), os.urandom(64)
+    kept.require_answer()
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.seek(0)

@@ -155,6 +155,7 @@ MIDDLEWARE = [
     "hub_site.request_metrics.RequestMetricsMiddleware",
     "hub_site.common.machine_addresses.MachineAddressesMiddleware",
     "hub_site.common.streaming.StreamingMiddleware",
+    "hub_site.common.waiting_requests.WaitingRequestsMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.common.compression.CompressionMiddleware",
     "hub_site.error_answers.ApiErrorsMiddleware",

@@ -213,7 +213,7 @@ def require_base_name(name: str) -> None:
 
 def require_size(size_bytes: int) -> None:
     if size_bytes > upload_bytes_max():
-        raise storage_refusal("weights_file", TooLargeError(upload_bytes_max()))
+        raise storage_refusal(TooLargeError(upload_bytes_max()), "weights_file")
 
 
 def require_prompt_template(template: str) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from modules_registry.storage.base import (
     DISK_FAULTS,
     LOCAL_FAULTS,
+    LONG_WAITING,
     PASSING_ERRORS,
+    SHORT_WAITING,
     AlteredBlobError,
     Blob,
     MissingBlobError,
@@ -25,13 +27,16 @@ from modules_registry.storage.base import (
     Store,
     StoreUnreachableError,
     TooLargeError,
+    Waiting,
 )
 from modules_registry.storage.disk import DiskStore
 
 __all__ = [
     "DISK_FAULTS",
     "LOCAL_FAULTS",
+    "LONG_WAITING",
     "PASSING_ERRORS",
+    "SHORT_WAITING",
     "STORES",
     "AlteredBlobError",
     "Blob",
@@ -51,6 +56,7 @@ __all__ = [
     "StoreSettings",
     "StoreUnreachableError",
     "TooLargeError",
+    "Waiting",
     "make_object_store",
     "make_remote_store",
     "make_store",
@@ -80,6 +86,7 @@ class StoreSettings:
     folder: Path  # the blobs on this machine
     hub: RemoteStoreSettings | None = None
     s3: ObjectStoreSettings | None = None
+    waiting: Waiting = LONG_WAITING
 
 
 def make_store(settings: StoreSettings, locate: Callable[[str], RemoteStoreFile | None]) -> Store:
@@ -104,7 +111,9 @@ def make_remote_store(
 
     if settings.hub is None:
         raise ValueError("The store “hub” needs the Hub's address, token and namespace.")
-    client = RemoteStoreClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
+    client = RemoteStoreClient(
+        settings.hub.endpoint, settings.hub.token, settings.hub.namespace, settings.waiting
+    )
     return RemoteStore(settings.folder, client, locate)
 
 
@@ -115,4 +124,4 @@ def make_object_store(settings: StoreSettings) -> "ObjectStore":
 
     if settings.s3 is None:
         raise ValueError("The store “s3” needs a bucket.")
-    return ObjectStore(settings.folder, ObjectClient(settings.s3))
+    return ObjectStore(settings.folder, ObjectClient(settings.s3, settings.waiting))

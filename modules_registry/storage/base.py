@@ -46,6 +46,29 @@ def do_nothing() -> None:
     """What is called between two pieces, where nobody needs to look up."""
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """How to wait for a server that keeps files.
+
+    Attributes:
+        connect_s: seconds for a connection, and for each piece that is sent.
+        read_s: seconds without a byte of the answer.
+        tries: of one question.
+        breaks_max: connections that break one after the other while a file comes, without a byte in between.
+        begin: called before each question.
+    """
+
+    connect_s: float
+    read_s: float
+    tries: int
+    breaks_max: int
+    begin: Callable[[], None] = do_nothing
+
+
+LONG_WAITING = Waiting(connect_s=5, read_s=30, tries=3, breaks_max=5)  # of workers and commands
+SHORT_WAITING = Waiting(connect_s=3, read_s=5, tries=1, breaks_max=1)  # of who answers a visitor
+
+
 class Readable(Protocol):
     """What put() takes: an open file, an upload, anything that gives bytes until there are none."""
 
@@ -58,8 +81,11 @@ class Store(Protocol):
     def put(self, stream: Readable, *, max_bytes: int) -> Blob:
         """Keep the bytes of a stream. The same bytes again change nothing."""
 
-    def open(self, sha256: str) -> BinaryIO:
-        """Open a file for reading; the caller closes it."""
+    def require_answer(self) -> None:
+        """Raise a StorageError unless the place where the files are answers, with a fault or too slowly."""
+
+    def open(self, sha256: str, *, check: bool = False) -> BinaryIO:
+        """Open a file for reading; the caller closes it. `check` as in `fetch`."""
 
     def fetch(
         self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
@@ -122,12 +148,18 @@ class StorageFullError(StorageError):
 
 
 class StorageFaultError(StorageError):
-    """The disk does not do what it should: it is broken, read-only, not mounted, or not ours to use."""
+    """The disk does not do what it should: it is broken, read-only, not mounted, or not ours to use.
+
+    Args:
+        what_happened: for everybody, within a sentence.
+        look_at: the settings that its operator should look at.
+    """
 
     code = "machine_fault"
     sentence = "A machine of the site has a fault."
 
-    def __init__(self, what_happened: str) -> None:
+    def __init__(self, what_happened: str, *, look_at: str = "") -> None:
+        self.what_happened, self.look_at = what_happened, look_at
         super().__init__(
             f"The site's store of files has a fault ({what_happened}). "
             "Try again in a minute; if it stays, tell the site's operator."

@@ -1,6 +1,5 @@
 """A disk in front of another place that keeps files: what is not here is fetched again, and checked."""
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +14,15 @@ OPENINGS_MAX = 3  # a file may be evicted again between its arrival and its open
 class CachedStore(DiskStore):
     """A subclass says in `restore` how a file comes here."""
 
-    def open(self, sha256: str) -> BinaryIO:
+    def open(self, sha256: str, *, check: bool = False) -> BinaryIO:
         for _ in range(OPENINGS_MAX):
             try:
-                file = super().open(sha256)
-            except MissingBlobError:
-                self.restore(sha256)
+                file = super().open(sha256, check=check)
+            except (MissingBlobError, AlteredBlobError) as error:
+                self._restore_after(error, sha256, do_nothing)
             else:
                 with suppress(OSError):  # a disk that takes no changes keeps nobody from reading
-                    os.utime(file.fileno())
+                    self.touch(sha256)
                 return file
         raise MissingBlobError(sha256)
 
@@ -33,13 +32,18 @@ class CachedStore(DiskStore):
         try:
             super().fetch(sha256, path, check=check, on_piece=on_piece)
         except (MissingBlobError, AlteredBlobError) as error:
-            try:
-                self.restore(sha256, on_piece=on_piece)
-            except MissingBlobError:  # it is nowhere else: what is wrong with it here is the news
-                raise error from None
+            self._restore_after(error, sha256, on_piece)
             super().fetch(sha256, path, check=check, on_piece=on_piece)
         with suppress(FileNotFoundError):  # evicted a moment ago
             self.touch(sha256)
+
+    def _restore_after(
+        self, error: MissingBlobError | AlteredBlobError, sha256: str, on_piece: Callable[[], None]
+    ) -> None:
+        try:
+            self.restore(sha256, on_piece=on_piece)
+        except MissingBlobError:  # it is nowhere else: what is wrong with it here is the news
+            raise error from None
 
 
 class Watched:

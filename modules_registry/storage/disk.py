@@ -61,8 +61,15 @@ class DiskStore:
                 self._settle(unfinished, blob.sha256)
         return blob
 
-    def open(self, sha256: str) -> BinaryIO:
-        return _open(self._path(sha256))
+    def require_answer(self) -> None:
+        with typed_disk_errors(), suppress(FileNotFoundError):  # nothing was put yet
+            os.scandir(self.blobs).close()
+
+    def open(self, sha256: str, *, check: bool = False) -> BinaryIO:
+        stored = self._path(sha256)
+        if check:
+            _require_whole(stored)
+        return _open(stored)
 
     def fetch(
         self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
@@ -219,7 +226,7 @@ def _link_or_copy(stored: Path, path: Path) -> None:
             raise
 
 
-def _require_whole(stored: Path, on_piece: Callable[[], None]) -> None:
+def _require_whole(stored: Path, on_piece: Callable[[], None] = do_nothing) -> None:
     """Hold a file against its name. Raises AlteredBlobError."""
     with _reading(stored):
         identity = _identity(stored)

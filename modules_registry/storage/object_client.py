@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modules_registry.storage.base import (
+    LONG_WAITING,
     SHA256,
     Blob,
     MissingBlobError,
@@ -25,17 +26,18 @@ from modules_registry.storage.base import (
     StorageError,
     StorageFaultError,
     StoreUnreachableError,
+    Waiting,
     require_sha256,
 )
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 30
-REQUEST_TRIES = 3
 PART_BYTES = 64 * 1024**2  # of an upload in parts; a storage takes 10,000 of them, so 640 GB
 PARTS_AT_ONCE = 4
-BREAKS_MAX = 5  # connections that break one after the other while a file comes, without a byte in between
+CONNECTIONS_KEPT = 32
 ADDRESS_LASTS_S = 600  # a download must begin within it
 GONE = frozenset({"NoSuchKey", "NotFound", "404"})
-GONE_UPLOAD = "NoSuchUpload"
+GONE_UPLOAD, GONE_BUCKET = "NoSuchUpload", "NoSuchBucket"
+LOOK_AT_KEY = "HUB_STORE_KEY and HUB_STORE_SECRET, and at what that key may do in HUB_STORE_BUCKET"
+LOOK_AT_BUCKET = "HUB_STORE_BUCKET; if its name is right, manage.py prepare makes it"
 NOT_ALLOWED = frozenset({401, 403})
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -61,12 +63,14 @@ def error_of(error: BaseException, sha256: str) -> StorageError:
     if status in BUSY:
         return StoreUnreachableError(f"is busy or broken just now ({status})")
     if status in NOT_ALLOWED:
-        return StorageFaultError("the object storage refused this site's key")
+        return StorageFaultError("the object storage refused this site's key", look_at=LOOK_AT_KEY)
+    if code == GONE_BUCKET:
+        return StorageFaultError("the object storage has no such bucket", look_at=LOOK_AT_BUCKET)
     return StorageFaultError(f"the object storage said {code or status}")
 
 
 @lru_cache(maxsize=8)
-def make_client(settings: ObjectStoreSettings, endpoint: str | None) -> Any:
+def make_client(settings: ObjectStoreSettings, endpoint: str | None, waiting: Waiting) -> Any:
     """A client that all threads of the process share: making one takes a tenth of a second."""
     session = boto3.session.Session(
         aws_access_key_id=settings.key, aws_secret_access_key=settings.secret, region_name=settings.region
@@ -76,11 +80,11 @@ def make_client(settings: ObjectStoreSettings, endpoint: str | None) -> Any:
         endpoint_url=endpoint,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            connect_timeout=waiting.connect_s,
+            read_timeout=waiting.read_s,
             tcp_keepalive=True,
-            max_pool_connections=32,
-            retries={"mode": "standard", "max_attempts": REQUEST_TRIES},
+            max_pool_connections=CONNECTIONS_KEPT,
+            retries={"mode": "standard", "total_max_attempts": waiting.tries},
             s3={"addressing_style": "path" if endpoint else "auto"},
             # Our own sha256 says whether the bytes are right; not every storage knows the newer sums.
             request_checksum_calculation="when_required",
@@ -92,22 +96,31 @@ def make_client(settings: ObjectStoreSettings, endpoint: str | None) -> Any:
 class ObjectClient:
     """What this site does in its bucket."""
 
-    def __init__(self, settings: ObjectStoreSettings) -> None:
-        self.settings, self.bucket = settings, settings.bucket
+    def __init__(self, settings: ObjectStoreSettings, waiting: Waiting = LONG_WAITING) -> None:
+        self.settings, self.bucket, self.waiting = settings, settings.bucket, waiting
 
     @property
     def client(self) -> Any:
-        return make_client(self.settings, self.settings.endpoint)
+        """What asks the storage. Whoever takes it is about to wait."""
+        self.waiting.begin()
+        return make_client(self.settings, self.settings.endpoint, self.waiting)
 
-    def make_bucket(self) -> None:
-        """Make the bucket unless it is there."""
+    def look_into_bucket(self) -> None:
+        """Do nothing but ask: a storage that is away, a key or a bucket that it does not take is an error."""
+        with typed_errors():
+            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def make_bucket(self) -> bool:
+        """Make the bucket unless it is there; return whether it was made."""
         with typed_errors():
             try:
-                self.client.head_bucket(Bucket=self.bucket)
+                self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
             except ClientError as error:
-                if str(error.response["Error"]["Code"]) not in GONE | {"NoSuchBucket"}:
+                if str(error.response["Error"]["Code"]) != GONE_BUCKET:
                     raise
                 self.client.create_bucket(Bucket=self.bucket)
+                return True
+        return False
 
     def upload(self, path: Path, blob: Blob) -> None:
         """Send a file; one that is there already is replaced, in one step."""
@@ -171,7 +184,9 @@ class ObjectClient:
         if self.settings.public_endpoint is None:
             return None
         with typed_errors():
-            address: str = make_client(self.settings, self.settings.public_endpoint).generate_presigned_url(
+            address: str = make_client(
+                self.settings, self.settings.public_endpoint, self.waiting
+            ).generate_presigned_url(
                 "get_object",
                 Params={
                     "Bucket": self.bucket,
@@ -215,7 +230,7 @@ class IncomingObject:
 
     def _go_on(self) -> None:
         self.breaks += 1
-        if self.breaks > BREAKS_MAX:
+        if self.breaks > self.objects.waiting.breaks_max:
             raise StoreUnreachableError("broke off in the middle of a file")
         self.close()
         self.body, size_bytes = self.objects.body_from(self.sha256, self.position)

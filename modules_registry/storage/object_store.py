@@ -26,6 +26,7 @@ from modules_registry.storage.disk import PIECE_BYTES, DiskStore, typed_disk_err
 from modules_registry.storage.object_client import ObjectClient
 
 LOOK_EVERY_S = 0.1  # whether another one has fetched a file
+ASK_EVERY_S = 2.0  # whether it can: the storage may be away, and who fetches may wait for it longer
 IN_USE_S = 60.0  # a file that was used so recently stays, however full the cache is: somebody may be at it
 
 
@@ -39,6 +40,9 @@ class ObjectStore(CachedStore):
 
     def put(self, stream: Readable, *, max_bytes: int) -> Blob:
         return self._keep(stream, max_bytes, before_settling=self.objects.upload)
+
+    def require_answer(self) -> None:
+        self.objects.look_into_bucket()
 
     def restore(self, sha256: str, *, on_piece: Callable[[], None] = do_nothing) -> None:
         """Fetch the file from the bucket; if that has other bytes, or none, send it what is whole here."""
@@ -116,14 +120,19 @@ class ObjectStore(CachedStore):
     @contextmanager
     def _alone(self, sha256: str, on_piece: Callable[[], None]) -> Iterator[None]:
         """Let one at a time on this machine fetch a file, and look up while another one does."""
+        self.objects.waiting.begin()
         with typed_disk_errors():
             self.unfinished.mkdir(parents=True, exist_ok=True)
             path = self.unfinished / f"{sha256}.lock"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            asked_s = time.monotonic()
             while not take_lock(descriptor):
                 on_piece()
                 time.sleep(LOOK_EVERY_S)
+                if time.monotonic() - asked_s > ASK_EVERY_S:
+                    self.require_answer()
+                    asked_s = time.monotonic()
             yield
         finally:
             path.unlink(missing_ok=True)

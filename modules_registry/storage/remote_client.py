@@ -40,11 +40,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented 
 from huggingface_hub.utils.sha import git_hash
 
 from modules_registry.storage.base import (
+    LONG_WAITING,
     RemoteAlteredError,
     RemoteGoneError,
     RemoteStoreError,
     RemoteStoreFile,
     RemoteUnavailableError,
+    Waiting,
 )
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0  # reading: a Hub checks a large commit before it answers
@@ -140,8 +142,8 @@ def one_line(text: str) -> str:
 class RemoteStoreClient:
     """What this site does on the Hub behind it, in one namespace."""
 
-    def __init__(self, endpoint: str, token: str, namespace: str) -> None:
-        self.endpoint, self.namespace = endpoint.rstrip("/"), namespace
+    def __init__(self, endpoint: str, token: str, namespace: str, waiting: Waiting = LONG_WAITING) -> None:
+        self.endpoint, self.namespace, self.waiting = endpoint.rstrip("/"), namespace, waiting
         self.api = HfApi(endpoint=self.endpoint, token=token)
         self._headers = build_hf_headers(token=token) | {"Accept-Encoding": "identity"}
 
@@ -231,9 +233,11 @@ class RemoteStoreClient:
     @contextmanager
     def open(self, file: RemoteStoreFile) -> Iterator["Incoming"]:
         """The bytes of a file as the Hub gives them; who reads them holds them against their sha256."""
+        self.waiting.begin()
+        timeout = httpx2.Timeout(self.waiting.read_s, connect=self.waiting.connect_s)
         with (
             typed_errors(file.repo_id),
-            get_session().stream("GET", self.url(file), headers=self._headers) as response,
+            get_session().stream("GET", self.url(file), headers=self._headers, timeout=timeout) as response,
         ):
             hf_raise_for_status(response)
             yield Incoming(response, file.size_bytes)

@@ -10,12 +10,12 @@ from django.core.management import CommandError, call_command
 
 from hub_site.common import downloads
 from hub_site.common.errors import Refusal
-from modules_registry import maintenance
+from hub_site.operations import doctor
+from modules_registry import blobs, maintenance
 from modules_registry.blobs import shared_store, store
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.services import module_delete
-from modules_registry.storage import object_client
-from modules_registry.storage.object_client import make_client
+from modules_registry.storage import SHORT_WAITING, StorageFaultError
 from tests.factories import make_base, make_module
 from tests.object_storage import bucket, object_storage  # noqa: F401  fixtures
 from tests.relay import relay_to
@@ -50,12 +50,10 @@ def other_machine(data_folder):
 @pytest.fixture
 def away(shared, object_storage, monkeypatch):  # noqa: F811
     """Cut the storage off."""
-    monkeypatch.setattr(object_client, "REQUEST_TRIES", 1)
-    make_client.cache_clear()
+    monkeypatch.setattr(blobs, "LONG_WAITING", SHORT_WAITING)
     with relay_to(("127.0.0.1", object_storage.port)) as relay:
         shared.HUB_STORE_OBJECTS |= {"endpoint": f"http://127.0.0.1:{relay.port}"}
         yield relay.cut
-    make_client.cache_clear()
 
 
 def here(data_folder):
@@ -104,6 +102,32 @@ def test_a_large_file_is_fetched_from_the_storage_by_who_may_have_it(
     module.save()
     assert api_of(bob).get(address_of(module)).status_code == 404
     assert api_of(alice).get(address_of(module)).status_code == 302
+
+
+def test_the_doctor_makes_no_bucket_that_is_mistyped_and_tells_it_from_a_refused_key(shared):
+    told = {}
+    for name, change in (("bucket", {"bucket": "mistyped"}), ("key", {"secret": "another"})):
+        shared.HUB_STORE_OBJECTS = shared.HUB_STORE_OBJECTS | change
+        told[name] = [
+            finding.sentence for finding in doctor.findings() if "object storage" in finding.sentence
+        ]
+        if name == "bucket":
+            with pytest.raises(StorageFaultError):
+                shared_store().objects.look_into_bucket()
+    (bucket_told,), (key_told,) = told.values()
+    assert bucket_told.startswith("The object storage has no such bucket")
+    assert "Look at HUB_STORE_BUCKET" in bucket_told
+    assert key_told.startswith("The object storage refused this site's key")
+    assert "Look at HUB_STORE_KEY and HUB_STORE_SECRET" in key_told
+
+
+def test_preparing_makes_the_bucket_and_says_so(shared, capsys, monkeypatch):
+    monkeypatch.setattr("composer.management.commands.prepare.load_demo_world_once", lambda world: None)
+    shared.HUB_STORE_OBJECTS |= {"bucket": "prepared"}
+    call_command("prepare")
+    assert "made the bucket prepared in the object storage" in capsys.readouterr().out
+    call_command("prepare")
+    assert "bucket" not in capsys.readouterr().out
 
 
 def test_a_storage_that_is_away_is_told_and_nothing_is_taken(module, other_machine, away, client, alice):

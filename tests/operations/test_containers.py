@@ -128,6 +128,37 @@ def test_what_computes_and_the_servers_reach_nothing_outside():
         assert SERVICES[name]["networks"] == ["inner"]
 
 
+def test_servers_of_ones_own_are_reached_by_a_file_that_is_added(tmp_path):
+    schema = json.loads(
+        (Path(__file__).parent / "compose-spec" / "compose-spec.json").read_text(encoding="utf-8")
+    )
+    added = yaml.safe_load((settings.BASE_DIR / "deploy" / "outside.yml").read_text(encoding="utf-8"))
+    jsonschema.Draft201909Validator(schema).validate(added)
+    shut_in = {name for name in (*SITE, *COMPUTES) if "outside" not in SERVICES[name]["networks"]}
+    assert added == {"services": {name: {"networks": ["outside"]} for name in shut_in}}  # and the rest stays
+    assert COMPOSE["networks"]["outside"] == {}
+    assert "--file docker-compose.yml --file deploy/outside.yml up" in " ".join(DOCUMENTED.split())
+
+
+def test_in_a_cluster_they_are_reached_by_the_lines_that_are_given():
+    """Without the comment signs they belong to the workers' policy, and are valid."""
+    text = (settings.BASE_DIR / "deploy" / "kubernetes" / "70-network.yaml").read_text(encoding="utf-8")
+    in_use = re.sub(r"^(    )# (?=- to:|    |  ports:)", r"\1", text, flags=re.M)
+    policies = {manifest["metadata"]["name"]: manifest for manifest in yaml.safe_load_all(in_use)}
+    before = {manifest["metadata"]["name"]: manifest for manifest in yaml.safe_load_all(text)}
+    *others, own = policies["workers"]["spec"]["egress"]
+    assert others == before["workers"]["spec"]["egress"]
+    assert own["to"] == [{"ipBlock": {"cidr": "10.20.0.0/16"}}]
+    assert [port["port"] for port in own["ports"]] == [5432, 6379, 443]
+    kubernetes_validate.validate(policies["workers"], KUBERNETES, strict=True)
+    assert "70-network.yaml" in DOCUMENTED
+
+
+def test_the_english_library_is_loaded_by_a_container_that_can_fetch_it():
+    told = " ".join(DOCUMENTED.replace("\\\n", "").split())
+    assert "--file deploy/outside.yml run --rm worker-compose sh -c 'python -m demo.english.base" in told
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_read_only_without_rights_limited_and_asked_whether_it_is_well(name):
     service = SERVICES[name]

@@ -9,7 +9,7 @@ from hub_site import health
 
 pytestmark = pytest.mark.django_db
 
-WELL = {"web": "ok", "database": "ok", "disk": "ok"}
+WELL = {"web": "ok", "database": "ok", "disk": "ok", "storage": "ok"}
 
 
 @pytest.fixture
@@ -59,7 +59,12 @@ def test_it_is_live_whatever_the_database_does(client, monkeypatch):
 
 
 def test_it_is_ready_once_the_database_has_what_this_version_needs(client, monkeypatch):
-    assert client.get("/health/ready").json() == {"web": "ok", "database": "ok", "schema": "ok"}
+    assert client.get("/health/ready").json() == {
+        "web": "ok",
+        "database": "ok",
+        "schema": "ok",
+        "storage": "ok",
+    }
     monkeypatch.setattr(health, "ask_schema", answering("jobs.9999_later"))
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.json()["schema"]) == (503, "jobs.9999_later")

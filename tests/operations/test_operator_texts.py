@@ -1,5 +1,6 @@
 """An operator is told why a server is not reached, and no secret; a traceback is for those who ask for it."""
 
+import logging
 import os
 import re
 import subprocess
@@ -13,11 +14,12 @@ from django.db import OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
 from hub_site.common import secret_key_mark
-from hub_site.common.operator_texts import operator_text
+from hub_site.common.operator_texts import log_failure, operator_text
 from modules_registry.storage import StorageError
 from modules_registry.storage.object_client import error_of
 from tests.served_site import free_port
 
+logger = logging.getLogger(__name__)
 PASSWORD = "a-password-of-the-tests"
 
 
@@ -51,7 +53,11 @@ def refused_by_storage(code, status):
         ),
         (refused_by_storage("SignatureDoesNotMatch", 403), "refused this site's key"),
         (refused_by_storage("SignatureDoesNotMatch", 403), "It is SignatureDoesNotMatch."),
+        (refused_by_storage("SignatureDoesNotMatch", 403), "Look at HUB_STORE_KEY and HUB_STORE_SECRET"),
+        (refused_by_storage("AccessDenied", 403), "what that key may do in HUB_STORE_BUCKET"),
         (refused_by_storage("NoSuchBucket", 404), "NoSuchBucket"),
+        (refused_by_storage("NoSuchBucket", 404), "The object storage has no such bucket"),
+        (refused_by_storage("NoSuchBucket", 404), "Look at HUB_STORE_BUCKET; if its name is right"),
         (refused_by_storage("SlowDown", 503), "Look at HUB_STORE_ENDPOINT"),
     ],
 )
@@ -61,6 +67,21 @@ def test_the_reason_and_the_setting_are_told_without_secrets(error, told, settin
     assert told in text
     assert PASSWORD not in text
     assert len(text.splitlines()) == 1
+
+
+def test_a_fault_of_the_site_is_logged_without_a_traceback_and_a_mistake_of_ours_with_it(caplog):
+    refused = caused(OperationalError("away"), OSError("password authentication failed"))
+    log_failure(logger, "the worker could not announce itself", refused)
+    assert caplog.messages == [
+        "the worker could not announce itself: The site's database could not be reached: password "
+        "authentication failed. Look at DATABASE_URL and DATABASE_PASSWORD."
+    ]
+    assert "Traceback" not in caplog.text
+    try:
+        raise KeyError("odd")
+    except KeyError as error:
+        log_failure(logger, "a duty", error)
+    assert "Traceback" in caplog.text
 
 
 def test_what_is_no_fault_of_the_site_stays_what_it_is():

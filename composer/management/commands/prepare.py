@@ -30,8 +30,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         migrate_if_needed()
         leave_mark()
-        if has_shared_store():
-            shared_store().objects.make_bucket()
+        if has_shared_store() and shared_store().objects.make_bucket():
+            self.stdout.write(f"made the bucket {shared_store().objects.bucket} in the object storage")
         load_demo_world_once(SMALL)
         if options["world"] != SMALL:
             self.load_asked(options["world"])
