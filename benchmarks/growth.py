@@ -4,23 +4,28 @@
     python -m benchmarks.growth --tables      only write the tables of the kept figures
 
 Starts the site's own database, broker and compose workers in a folder of their own, on this machine, and
-asks for compositions of the demo's ready-made tasks. All of them share its cores. The tables of
-docs/growth.md are written from the result, and from what benchmarks.watching and benchmarks.compose_speed
-measured; what is reckoned from them is reckoned here.
+asks for compositions of the demo's ready-made tasks; then loads the database (pgbench), the broker and an
+object storage (SeaweedFS) by themselves. All of them share its cores. The tables of docs/growth.md are
+written from the result, and from what benchmarks.watching and benchmarks.compose_speed measured, which name
+their own machines; what is reckoned from them is reckoned here.
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
+import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from benchmarks.hub_upload import manage
 from benchmarks.machine import machine
 from hub_site.embedded.environment import site_environment
 from hub_site.embedded.folders import REPOSITORY, DataFolder
+from hub_site.embedded.postgres import find_package
 from hub_site.embedded.processes import wait_for
 from hub_site.embedded.servers import running_servers
 
@@ -40,9 +46,12 @@ JOB_TIMEOUT_S = 1800
 DAY_S = 24 * 3600
 MODULES, JOBS_A_DAY, WATCHERS = 1_000_000, 10_000, 2_000  # what is reckoned with beyond what is measured
 QUEUE_THREADS, QUEUE_S = 4, 10.0
+DATABASE_CLIENTS, DATABASE_SCALE = 4, 10  # of pgbench; a million rows
+STORAGE_THREADS, STORAGE_FILES = 4, 40
 SIZES_MEASURED = ("S", "M", "D", "L")  # of benchmarks.compose_speed
 CANDIDATES = 100  # of a search
 MODULE_MB = 5
+MODULES_READ = 40  # by a composition: as many as it composes of thousands, at most
 STREAMS_MAX = 1000  # HUB_STREAMS_MAX, of one web process
 PEAK = 3.0  # the busiest hour has so many times the mean
 SIZES = """
@@ -92,6 +101,8 @@ def measure(n_jobs: int, numbers: list[int]) -> dict[str, Any]:
             workers = [measure_workers(environment, folder, number, n_jobs) for number in numbers]
             queue = measure_queue(environment)
             broker = measure_broker(environment)
+            database = measure_database(environment["DATABASE_URL"])
+        storage = measure_storage(Path(name) / "storage")
     return {
         "machine": machine(),
         "kernel": platform.release(),
@@ -100,6 +111,8 @@ def measure(n_jobs: int, numbers: list[int]) -> dict[str, Any]:
         "workers": workers,
         "queue": queue,
         "broker": broker,
+        "database": database,
+        "storage": storage,
     }
 
 
@@ -202,6 +215,60 @@ def measure_broker(environment: Mapping[str, str]) -> dict[str, Any]:
     code = "from benchmarks import growth; growth.send_messages()"
     found: dict[str, Any] = json.loads(manage(environment, "shell", "--verbosity", "0", "-c", code))
     return found
+
+
+def measure_database(address: str) -> dict[str, Any]:
+    """Transactions a second by pgbench: its usual ones of five statements that read and write, and reads."""
+    program = find_package() / "pginstall" / "bin" / "pgbench"
+
+    def bench(*options: str) -> str:
+        return subprocess.run([program, *options, address], check=True, capture_output=True, text=True).stdout
+
+    bench("--initialize", f"--scale={DATABASE_SCALE}", "--quiet")
+    load = (f"--client={DATABASE_CLIENTS}", "--jobs=2", f"--time={QUEUE_S:.0f}")
+    told = {"writing": bench(*load), "reading": bench(*load, "--select-only")}
+    return {"clients": DATABASE_CLIENTS, "rows": 100_000 * DATABASE_SCALE} | {
+        f"{kind}_transactions_a_second": round(float(re.findall(r"tps = ([0-9.]+)", text)[0]))
+        for kind, text in told.items()
+    }
+
+
+def measure_storage(folder: Path) -> dict[str, Any]:
+    """Files of a module's size a second that the site's own client writes to an object storage and reads."""
+    from modules_registry.storage import Blob
+    from modules_registry.storage.object_client import ObjectClient
+    from tests.object_storage import ObjectStorage
+
+    storage = ObjectStorage(folder)
+    try:
+        storage.start()
+        objects = ObjectClient(storage.new_bucket())
+        blobs = {}
+        for number in range(STORAGE_FILES):
+            content = os.urandom(MODULE_MB * 1_000_000)
+            path = folder / f"module-{number}"
+            path.write_bytes(content)
+            blobs[path] = Blob(hashlib.sha256(content).hexdigest(), len(content))
+
+        def read(blob: Blob) -> None:
+            with objects.open(blob.sha256) as file:
+                while file.read(1 << 20):
+                    pass
+
+        def files_a_second(work: Callable[[tuple[Path, Blob]], object]) -> float:
+            begun = time.perf_counter()
+            with ThreadPoolExecutor(STORAGE_THREADS) as pool:
+                list(pool.map(work, blobs.items()))
+            return round(len(blobs) / (time.perf_counter() - begun), 1)
+
+        return {
+            "threads": STORAGE_THREADS,
+            "megabytes_a_file": MODULE_MB,
+            "files_written_a_second": files_a_second(lambda each: objects.upload(*each)),
+            "files_read_a_second": files_a_second(lambda each: read(each[1])),
+        }
+    finally:
+        storage.stop()
 
 
 # --- inside manage.py -----------------------------------------------------------
@@ -329,7 +396,10 @@ def parts_table(result: Mapping[str, Any]) -> list[str]:
     messages_s = result["broker"]["messages_a_second"]
     peak_s = PEAK * JOBS_A_DAY / DAY_S
     peak_hour = 3600 * peak_s
-    streams = max(read_result("watching.json")["cases"], key=lambda case: case["compositions"])
+    database, storage = result["database"], result["storage"]
+    transactions_s = one["transactions_a_job"] * peak_s
+    watching = read_result("watching.json")
+    streams = max(watching["cases"], key=lambda case: case["compositions"])
     cores = streams["web_cpu_percent"] * WATCHERS / streams["listeners"] / 100
     row_bytes = one["table_bytes_a_job"]
     return [
@@ -343,9 +413,19 @@ def parts_table(result: Mapping[str, Any]) -> list[str]:
         ),
         row(
             "database, all that a composition asks",
-            f"{one['transactions_a_job']} transactions a composition",
-            f"{one['transactions_a_job'] * peak_s:,.0f} a second",
-            "",
+            f"{one['transactions_a_job']} transactions a composition; it bears "
+            f"{database['writing_transactions_a_second']:,} a second that read and write (pgbench, "
+            f"{database['clients']} clients) and {database['reading_transactions_a_second']:,} that read",
+            f"{transactions_s:,.0f} a second",
+            f"{database['writing_transactions_a_second'] / transactions_s:,.0f}",
+        ),
+        row(
+            "object storage",
+            f"{storage['files_written_a_second']} files of {MODULE_MB} MB written and "
+            f"{storage['files_read_a_second']} read a second, by {storage['threads']} threads",
+            f"{MODULES_READ * peak_s:.0f} read a second, if a composition fetches {MODULES_READ} modules "
+            "and no machine keeps any",
+            f"{storage['files_read_a_second'] / (MODULES_READ * peak_s):,.0f}",
         ),
         row(
             "broker",
@@ -357,8 +437,9 @@ def parts_table(result: Mapping[str, Any]) -> list[str]:
             "streams",
             f"{streams['listeners']} watchers of {streams['compositions']} compositions: "
             f"{streams['web_cpu_percent']} % of a core, 95 % of the events within {streams['p95_ms']} ms",
-            f"{cores:.1f} cores for {WATCHERS:,} watchers, {WATCHERS // STREAMS_MAX} web processes, "
-            "one connection to the database each",
+            f"{cores:.1f} cores for {WATCHERS:,} watchers, "
+            f"{max(WATCHERS // STREAMS_MAX, math.ceil(cores))} web processes, one connection to the database "
+            "each",
             "",
         ),
         row(
@@ -380,6 +461,8 @@ def parts_table(result: Mapping[str, Any]) -> list[str]:
             "with larger bases see above",
             "",
         ),
+        "",
+        f"Streams: {watching['machine']}. The others: {result['machine']}.",
     ]
 
 

@@ -26,7 +26,7 @@ from hub_site.common.compression import never_compress
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
-PUBLISHED_BY_ACCOUNTS = {"publish_refusal": f"Only accounts publish modules. {SIGN_UP}"}
+PUBLISHED_BY_ACCOUNTS = {"publish_refusal": f"You need an account to publish. {SIGN_UP}"}
 STATE_LABELS = {
     "": "All",
     "going": "Waiting or running",

@@ -629,8 +629,9 @@ def ranking_of(search: Search, matching: QuerySet[Module], counted: Counted) -> 
 
 
 def modules_trending(count: int) -> list[Module]:
-    """What everybody may see, the most used lately first."""
-    listed = Module.objects.visible_to(None).published()
+    """What everybody may see and somebody has used, liked or measured, the most used lately first."""
+    used = Q(downloads__gt=0) | Q(likes__gt=0) | Q(has_evidence=True)
+    listed = Module.objects.visible_to(None).published().filter(used)
     return keyset_page(listed, ORDERS["trending"], "", count, name="trending", shown=with_shown_columns).rows
 
 

@@ -45,8 +45,8 @@ def tell_of_uses(modules: Collection[int]) -> None:
 
 
 def notices_of_uses(module: Module, n: int) -> Iterator[Notice]:
-    times = "a composition" if n == 1 else f"{n:,} compositions"
-    text = f"Your module {module.full_name} took part in {times} of other people."
+    where = "someone else's composition" if n == 1 else f"{n:,} compositions of others"
+    text = f"Your module {module.full_name} was used in {where}."
     about = f"module:{module.pk}:uses:{n}"
     for person in people_of(module.namespace):
         yield Notice(person.pk, Kind.USE, about, text, module.get_absolute_url())

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from composer.core.spec.counting import count_noun
-from composer.core.spec.verdict_labels import quality_level
+from composer.core.spec.verdict_labels import is_level, quality_level
 from composer.core.spec.verdict_rule import TUNED
 from composer.report.verdict import rows_by_key
 
@@ -90,7 +90,8 @@ def what_to_try(report: Report) -> Iterator[str]:
             if n_held_out
             else "Hold out some examples: they measure how often it is right."
         )
-    if decision in ("none", "train") or is_weak:
+    is_behind = decision == "train" and not is_level(decision, report["baselines"])
+    if decision == "none" or is_behind or is_weak:
         yield "Look for modules closer to the task, or compose on another base model."
         if n_shots < MANY_SHOTS:
             yield f"Give more examples: these weights rest on {count_noun(n_shots, 'example')}."

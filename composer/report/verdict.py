@@ -8,11 +8,13 @@ from composer.core.spec.counting import count_noun
 from composer.core.spec.verdict_labels import (
     ADVISED,
     BaselineRow,
+    is_level,
     is_weak_advice,
     quality_level,
     report_label,
 )
 from composer.core.spec.verdict_rule import (
+    ABOUT_AS_WELL_POINTS,
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
@@ -157,14 +159,17 @@ def measure_of(report: Mapping[str, Any]) -> Measure | None:
 def compared_keys(report: Mapping[str, Any], measure: Measure) -> tuple[str, str]:
     """The row that the verdict is about, and the row that it is held against."""
     decision, rows = report["verdict"]["decision"], rows_by_key(report)
+    points = measure.points_in(rows)
     if decision == "unsure":
-        return report["verdict"]["advised"], max(others_known(rows, measure), key=measure.points_in(rows))
+        return report["verdict"]["advised"], max(others_known(rows, measure), key=points)
     if decision in ADVISED and decision != "use":
-        return ADVISED[decision], "composed"
+        pair = (ADVISED[decision], "composed")
+        is_behind = is_level(decision, report["baselines"]) and points(pair[0]) < points(pair[1])
+        return (pair[1], pair[0]) if is_behind else pair
     known = [key for key in BASELINE_NAMES if measure.knows(rows, key)]
     others = others_known(rows, measure)
     held_against = others if decision == "use" and others else known
-    return "composed", max(held_against, key=measure.points_in(rows))
+    return "composed", max(held_against, key=points)
 
 
 def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
@@ -218,7 +223,8 @@ def held_out_sentence(
     if decision == "use":
         return f"{use_words(report)} it answers {answers}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
-        return f"{advice(decision, rows)}: it answers {answers}; {name} {theirs}."
+        it = subject(report, first)
+        return f"{advice(report)}: {it} answers {answers}; {name} {theirs}."
     if decision == "unsure":
         return f"{unsure_words(first)} It answers {answers}, {name} {theirs}: add held-out examples to know."
     return f"No sure gain from composing: the composition answers {answers}; {name} {theirs}."
@@ -228,14 +234,15 @@ def left_out_sentence(
     report: Mapping[str, Any], rows: Mapping[str, BaselineRow], measure: Measure, first: str, other: str
 ) -> str:
     decision = report["verdict"]["decision"]
-    figures = f"on examples left out of its fit it {measure.does} {measure.text(rows[first])}{measure.unit}"
+    it = subject(report, first)
+    figures = f"on examples left out of its fit {it} {measure.does} {measure.text(rows[first])}{measure.unit}"
     name = "the composition" if other == "composed" else baseline_name(other, rows)
     theirs = measure.text(rows[other])
     if decision == "use":
         words = use_words(report, usual="The composition looks useful:")
         return f"{words} {figures}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
-        return f"{advice(decision, rows)}: {figures}; {name} {theirs}."
+        return f"{advice(report)}: {figures}; {name} {theirs}."
     if decision == "unsure":
         return f"{unsure_words(first)} O{figures[1:]}, {name} {theirs}: held-out examples would tell."
     return f"No clear gain from composing: {figures}; the best baseline, {name}, {theirs}."
@@ -257,7 +264,18 @@ def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") ->
     return "The composition is the best of all, but weak:" if quality_level(report) == "weak" else usual
 
 
-def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
+def subject(report: Mapping[str, Any], first: str) -> str:
+    """What the first figure is of, in a sentence that has begun with the advice."""
+    is_other = first == "composed" and report["verdict"]["decision"] in ADVISED.keys() - {"use"}
+    return "the composition" if is_other else "it"
+
+
+def advice(report: Mapping[str, Any]) -> str:
+    decision, rows = report["verdict"]["decision"], rows_by_key(report)
+    if is_level(decision, report["baselines"]):
+        if decision == "single":
+            return f"Use {rows['best_single']['detail']} by itself, which does about as well"
+        return "Either will do, as a LoRA trained on your examples does about as well"
     if decision == "prompt":
         return "Use the composition with your examples in its prompt"
     if decision == "tune":
@@ -304,7 +322,8 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         else:
             yield (
                 "A composition is recommended only when it is right more often than each baseline, "
-                f"beyond luck by {BEYOND_LUCK}, and not less often than the uniform average."
+                f"beyond luck by {BEYOND_LUCK}, and not less often than the uniform average. What is at most "
+                f"{ABOUT_AS_WELL_POINTS} points behind it does about as well, and needs fewer modules."
             )
     elif is_judged_left_out(report) and others:
         yield (

@@ -77,7 +77,7 @@ def progress_of(event: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     return {
         "steps_done": event["step"],
-        "steps_planned": event["budget"],
+        "steps_planned": max(event["budget"], event["step"]),  # a step may be one more than was planned
         "best_loss": event["best_loss"],
     }
 

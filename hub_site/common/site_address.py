@@ -1,9 +1,13 @@
-"""The site's address in templates, for what other programs read; a request may name another one."""
+"""Addresses in templates: the site's own, for what other programs read, and how they break into lines."""
+
+import re
 
 from django import template
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString, mark_safe
 
 register = template.Library()
 
@@ -12,6 +16,13 @@ register = template.Library()
 def site_address() -> str:
     """https://hub.example.org, without a slash at its end."""
     return str(settings.PUBLIC_ADDRESS)
+
+
+@register.filter
+def with_breaks(address: str) -> SafeString:
+    """An address that may go on in the next line after each slash and each low line, and nowhere else."""
+    pieces = re.split(r"(?<=[/_])(?=.)", address)
+    return format_html_join(mark_safe("<wbr>"), "{}", ((piece,) for piece in pieces))
 
 
 @register.simple_tag(takes_context=True)

@@ -61,6 +61,12 @@ GROUPS: Mapping[str, Sequence[HelpPage]] = {
             "help/verdict.md",
         ),
         HelpPage("trouble", "Troubleshooting", "What a message means and what to do.", "help/trouble.md"),
+        HelpPage(
+            "account",
+            "Your account",
+            "Tokens, organizations, notifications, and how to delete it.",
+            "help/account.md",
+        ),
     ),
     "Share and use": (
         HelpPage(

@@ -131,9 +131,11 @@
     const bar = watched.querySelector("[data-steps-bar]");
     if (!bar || !losses[0].length) return;
     const done = losses[0].at(-1);
+    bar.max = Math.max(bar.max, done); // a step may be one more than was planned
     bar.value = done;
     bar.setAttribute("aria-label", `Step ${done} of ${bar.max}`);
     watched.querySelector("[data-steps-done]").textContent = done;
+    watched.querySelector("[data-steps-planned]").textContent = bar.max;
     const best = watched.querySelector("[data-best-loss]");
     if (best) best.textContent = losses[1].at(-1).toFixed(3);
   };

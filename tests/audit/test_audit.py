@@ -1,11 +1,15 @@
+import re
+
 import psycopg
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
 from hub_site.accounts.models import ApiToken, Membership
 from hub_site.audit.models import AuditEntry
+from hub_site.audit.selectors import WORDS
 from hub_site.audit.services import audit_record
 from hub_site.embedded.postgres import SUPERUSER
 from tests.conftest import PASSWORD
@@ -108,3 +112,14 @@ def test_a_role_of_its_own_for_the_site_can_add_entries_and_nothing_else(site_ro
             with pytest.raises(DatabaseError, match=r"permission denied|must be owner"), transaction.atomic():
                 cursor.execute(forbidden)
         transaction.set_rollback(True)
+
+
+def test_everything_that_is_recorded_has_words():
+    source = "\n".join(
+        path.read_text()
+        for app in ("hub_site", "modules_registry", "composer")
+        for path in (settings.BASE_DIR / app).rglob("*.py")
+    )
+    recorded = set(re.findall(r"""action=["']([a-z_]+\.[a-z_.]+)["']""", source))
+    assert len(recorded) > 20
+    assert recorded <= WORDS.keys()

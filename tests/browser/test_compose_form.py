@@ -302,7 +302,7 @@ def test_a_refused_form_begins_with_what_is_wrong_also_for_who_hears_it(form: Pa
 
 
 def test_candidates_and_time_follow_what_is_typed(form: Page):
-    expect(form.locator("#candidates")).to_contain_text("appear once you describe the task")
+    expect(form.locator("#candidates")).to_contain_text("appear once you say what the adapter should do")
     form.get_by_label("What should the adapter do?").fill("Say the word in Spanish")
     expect(form.locator("#candidates li").first).to_contain_text("shares your words")
     expect(form.locator("#candidates")).to_contain_text("demo/spanish")

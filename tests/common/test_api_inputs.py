@@ -3,6 +3,8 @@
 import json
 import re
 import time
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -170,6 +172,16 @@ HOSTILE_BODIES = {
 }
 
 
+def least_taken(ask: Callable[[], Any]) -> tuple[Any, float]:
+    """The answer, and the least processor time of three: garbage of earlier tests may be collected in one."""
+    taken_s = []
+    for _ in range(3):
+        began_s = time.process_time()
+        answer = ask()
+        taken_s.append(time.process_time() - began_s)
+    return answer, min(taken_s)
+
+
 @pytest.mark.parametrize("what", HOSTILE_BODIES)
 def test_no_body_costs_much_or_gets_a_large_answer(api, alice, tmp_path, what):
     method, path, asked = HOSTILE_BODIES[what]
@@ -178,9 +190,10 @@ def test_no_body_costs_much_or_gets_a_large_answer(api, alice, tmp_path, what):
         make_base(tmp_path)
         make_module(alice, "m")
     api.get("/api/v1/whoami")  # what is made once per process is made
-    began_s = time.process_time()
-    answer = getattr(api, method)(f"/api/v1/{path}", body, content_type="application/json")
-    assert time.process_time() - began_s < 0.5
+    answer, taken_s = least_taken(
+        lambda: getattr(api, method)(f"/api/v1/{path}", body, content_type="application/json")
+    )
+    assert taken_s < 0.5
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
     assert len(answer.content) < 10_000
@@ -188,9 +201,9 @@ def test_no_body_costs_much_or_gets_a_large_answer(api, alice, tmp_path, what):
 
 @pytest.mark.parametrize("path", ["/api/repos/create", "/api/repos/move"])
 def test_a_hub_client_s_body_has_the_same_cap(api, path):
-    began_s = time.process_time()
-    answer = api.post(path, '{"name":[' + "[]," * 1_200_000 + "[]]}", content_type="application/json")
-    assert time.process_time() - began_s < 0.5
+    body = '{"name":[' + "[]," * 1_200_000 + "[]]}"
+    answer, taken_s = least_taken(lambda: api.post(path, body, content_type="application/json"))
+    assert taken_s < 0.5
     assert (answer.status_code, "more than 50,000 values" in answer.json()["error"]) == (400, True)
 
 

@@ -59,8 +59,8 @@ def test_a_draft_without_a_name_is_listed_by_its_first_example(browser):
 
 def test_examples_that_name_no_module_are_not_promised_to_do_so(browser):
     kept = browser.post(KEEP, filled(name="", shots_input=["red"], shots_output=["rou"]))
-    assert "Say what the adapter should do to see the most promising." in page_of(kept)
-    assert "The most promising appear once you describe the task or add examples." in page_of(
+    assert "Say what the adapter should do: its words find the most promising." in page_of(kept)
+    assert "The most promising appear once you say what the adapter should do." in page_of(
         browser.get(f"{NEW}?new")
     )
 

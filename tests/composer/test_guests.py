@@ -160,7 +160,7 @@ def test_a_guest_reads_the_report_and_downloads_the_adapter(client, done):
     composition = done(owner=guests_there().get())
     page = page_of(client.get(composition.get_absolute_url()))
     assert "Only this browser can see it" in page
-    assert "Only accounts publish modules" in page
+    assert "You need an account to publish" in page
     assert client.get(f"{composition.get_absolute_url()}adapter.zip").status_code == 200
     assert client.get(f"/try/compositions/{composition.pk}/").status_code == 200
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from composer.models import Composition, CompositionEvent
+from composer.run.events import progress_of
 from composer.timing.progress import left_s, left_words, time_words
 from composer.watch.progress import stage_step, stages_now
 from hub_site.jobs import leases
@@ -118,3 +119,9 @@ def test_making_it_small_is_a_stage_only_where_it_is_asked_for(running, ask):
 )
 def test_an_estimate_is_said_no_more_exactly_than_it_is_known(seconds, words):
     assert time_words(seconds) == words
+
+
+def test_a_step_more_than_was_planned_is_planned():
+    event = {"event": "step", "step": 15, "budget": 14, "best_loss": 1.0}
+    assert progress_of(event)["steps_planned"] == 15
+    assert progress_of(event | {"step": 3})["steps_planned"] == 14

@@ -264,6 +264,42 @@ def test_a_composition_to_use_is_held_against_what_one_could_take_instead_of_it(
     assert [one["key"] for one in verdict_view(report)["figures"]] == ["composed", "lora_on_shots"]
 
 
+LEVEL = [
+    row("zero_shot", 0.0, [0.0, 4.0]),
+    row("best_single", 97.0, [92.0, 99.0], detail="demo/french"),
+    row("lora_on_shots", 95.0, [89.0, 98.0]),
+    row("composed", 99.0, [95.0, 100.0]),
+]
+
+
+def test_a_trained_lora_that_does_as_well_is_no_reason_to_train_instead():
+    report = judged("train", LEVEL, WEAK | {"level": "good"}, "lora_on_shots")
+    view = verdict_view(report)
+    assert view["label"] == "A trained LoRA does as well"
+    assert [(one["key"], one["value"]) for one in view["figures"]] == [
+        ("composed", "99"), ("lora_on_shots", "95")]  # fmt: skip
+    assert view["sentence"] == (
+        "Either will do, as a LoRA trained on your examples does about as well: the composition answers 99 % "
+        "of 100 held-out examples correctly (95 % interval 95 to 100 %); a LoRA trained on the examples 95 % "
+        "(89 to 98 %)."
+    )
+    assert "5 points" in view["certainty"]
+    assert next_steps(report)["tries"] == []
+
+
+def test_a_single_module_that_does_as_well_is_advised_with_that_reason():
+    view = verdict_view(judged("single", LEVEL, WEAK | {"level": "good"}, "best_single"))
+    assert view["label"] == "Take the single module"
+    assert view["sentence"].startswith("Use demo/french by itself, which does about as well: the composition")
+
+
+@pytest.mark.parametrize(("trained", "label"), [(100.0, "Train a LoRA instead"), (76.0, None), (66.0, None)])
+def test_more_than_five_points_are_a_difference(trained, label):
+    rows = [*MEASURED[:2], row("lora_on_shots", trained, [60.0, 100.0]), MEASURED[-1]]
+    expected = label or "A trained LoRA does as well"
+    assert verdict_view(judged("train", rows, None, "lora_on_shots"))["label"] == expected
+
+
 def test_without_the_trained_adapter_a_verdict_to_train_offers_no_download_of_it():
     assert next_steps(judged("train", MEASURED, None, "lora_on_shots"))["action"]["kind"] == "again"
 
@@ -539,8 +575,8 @@ def small(done):
 
 def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of, alice, small, api_of):
     said = (
-        "The adapter is made of 1 module, has rank 16 and 390 kB; vLLM serves it with --max-lora-rank 16, "
-        "peft takes any rank."
+        "The adapter is made of 1 module, has rank 16 and 390 kB of weights; vLLM serves it with "
+        "--max-lora-rank 16, peft takes any rank."
     )
     page = collapsed(browser_of(alice).get(small.get_absolute_url()).content.decode())
     assert page.index(said) < page.index('id="comparison"')
@@ -553,15 +589,15 @@ def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of,
     [
         (
             {"rank": 9, "size_bytes": 1_240_000, "vllm_max_lora_rank": 16},
-            "has rank 9 and 1.2 MB; vLLM serves",
+            "has rank 9 and 1.2 MB of weights; vLLM serves",
         ),
         (
             {"rank": 600, "size_bytes": 23_400_000, "vllm_max_lora_rank": None},
-            "rank 600 and 23 MB; peft takes",
+            "rank 600 and 23 MB of weights; peft takes",
         ),
         (
             {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8},
-            "rank 4 and 10 kB; vLLM",
+            "rank 4 and 10 kB of weights; vLLM",
         ),
         ({"rank": 8, "size_bytes": 0}, ""),
         ({"rank": 8}, ""),
@@ -588,7 +624,7 @@ SIZED = {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8}
 def test_an_adapter_that_changes_nothing_is_said_to_answer_as_the_base(facts, said):
     whole = f"{said}: the adapter answers as the base model does."
     assert size_text(facts) == whole
-    assert size_text({**facts, **SIZED}).startswith(f"{whole} It has rank 4 and 10 kB;")
+    assert size_text({**facts, **SIZED}).startswith(f"{whole} It has rank 4 and 10 kB of weights;")
 
 
 def test_weights_that_cancel_out_over_the_layers_carry_a_module():

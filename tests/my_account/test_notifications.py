@@ -96,11 +96,11 @@ def test_an_import_is_told_with_how_much_came_in(alice):
 def test_the_first_and_the_tenth_composition_of_others_with_a_module_are_told_without_names(ask, bob):
     record_part(ask())
     record_part(ask(seed=8))
-    assert told(bob) == ["Your module bob/first took part in a composition of other people."]
+    assert told(bob) == ["Your module bob/first was used in someone else's composition."]
     for seed in range(10, 18):
         record_part(ask(seed=seed))
         Composition.objects.update(status=Status.CANCELLED)
-    assert told(bob)[0] == "Your module bob/first took part in 10 compositions of other people."
+    assert told(bob)[0] == "Your module bob/first was used in 10 compositions of others."
     assert len(told(bob)) == 2
     record_part(ask(owner=bob))
     assert len(told(bob)) == 2

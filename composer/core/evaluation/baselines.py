@@ -465,8 +465,12 @@ def trained_detail(made: Trained, plan: TrainingPlan) -> str:
     detail = f"rank {made.lora.rank}, {count_noun(made.steps, 'step')} at {made.rate:g}"
     if plan.steps:
         tried = words_of_steps(plan.steps, made.rates_tried)
-        stopped = f"stopping after {made.chosen_step} had the lowest loss on left-out examples"
-        detail += f"; of at most {tried}, {stopped}"
+        detail += (
+            f"; without a fold, of at most {tried}, stopping after {made.chosen_step} had the lowest loss on "
+            "left-out examples"
+        )
+        if made.steps != made.chosen_step:
+            detail += f", and on all examples {count_noun(made.steps, 'step')} go as far"
     if made.rates_tried and len(made.rates_tried) < len(plan.rates):
         detail += "; only one learning rate tried, for lack of budget"
     return f"{detail}; {plan.why}" if plan.why else detail

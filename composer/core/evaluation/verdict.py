@@ -187,6 +187,10 @@ def verdict_without_sure_lead(
     if not (form_helps or other_helps):
         return Verdict("none", f"No {'clear' if where else 'sure'} gain over the base alone. {figures}")
     if other_helps and lead <= ABOUT_AS_WELL_POINTS:
+        is_level = form == "composed" and abs(lead) <= ABOUT_AS_WELL_POINTS
+        if is_level and other == "lora_on_shots":
+            text = f"Either will do: a LoRA trained on the examples does about as well{where}. {figures}"
+            return Verdict("train", text, other)
         reason = better if lead < 0 else f"does about as well{where}"
         return verdict_for_baseline(other, reason, figures, single_name)
     words = "is better than the base alone" if form_helps else "leads"

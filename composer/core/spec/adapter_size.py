@@ -28,7 +28,7 @@ def size_text(report: Mapping[str, Any]) -> str:
     taken = report["vllm_max_lora_rank"]
     by_vllm = f"vLLM serves it with --max-lora-rank {taken}, " if taken else ""
     return (
-        f"{made_of} has rank {report['rank']} and {size_in_words(report['size_bytes'])}; "
+        f"{made_of} has rank {report['rank']} and {size_in_words(report['size_bytes'])} of weights; "
         f"{by_vllm}peft takes any rank."
     )
 

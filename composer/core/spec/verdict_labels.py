@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from composer.core.spec.verdict_rule import TUNED, WITH_EXAMPLES
+from composer.core.spec.verdict_rule import ABOUT_AS_WELL_POINTS, TUNED, WITH_EXAMPLES
 
 BaselineRow = Mapping[str, Any]
 LABELS = {  # by decision
@@ -16,6 +16,8 @@ LABELS = {  # by decision
     "none": "No gain",
     "unmeasured": "Not measured",
 }
+LEVEL_LABELS = {"train": "A trained LoRA does as well"}  # and is no better
+SHARES = ("held_out_exact_match_percent", "left_out_chance_percent")  # of a row; the first known one decides
 ADVISED = {  # the key of the row that is to be taken, by decision
     "use": "composed",
     "prompt": WITH_EXAMPLES,
@@ -49,7 +51,21 @@ def verdict_label(decision: str, level: str | None, rows: Sequence[BaselineRow])
         level: its quality; None if it was not measured.
         rows: the baselines of the report.
     """
-    return weak_label(decision, rows) if is_weak_advice(decision, level) else LABELS.get(decision, "Verdict")
+    if is_weak_advice(decision, level):
+        return weak_label(decision, rows)
+    labels = LABELS | LEVEL_LABELS if is_level(decision, rows) else LABELS
+    return labels.get(decision, "Verdict")
+
+
+def is_level(decision: str, rows: Sequence[BaselineRow]) -> bool:
+    """Return whether what is advised instead of the composition only does about as well as it."""
+    by_key = {row["key"]: row for row in rows}
+    advised, composed = by_key.get(ADVISED.get(decision, "")), by_key.get("composed")
+    if decision in USES or advised is None or composed is None:
+        return False
+    shares = ((advised.get(name), composed.get(name)) for name in SHARES)
+    first, other = next(((a, b) for a, b in shares if a is not None and b is not None), (None, None))
+    return first is not None and other is not None and abs(first - other) <= ABOUT_AS_WELL_POINTS
 
 
 def is_weak_advice(decision: str, level: str | None) -> bool:

@@ -136,7 +136,7 @@ def compare_lengths(tokens: float, other: float) -> str:
         return "as many"
     if difference > 0:
         return f"{difference} more, {tokens / other:.1f} times as many"
-    return f"{-difference} fewer, {100 * tokens / other:.0f} % of that"
+    return f"{-difference} fewer ({100 * tokens / other:.0f} % as many)"
 
 
 def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> QuestionTokens | None:

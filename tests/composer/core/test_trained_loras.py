@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from composer.core import job
-from composer.core.evaluation.baselines import lora_starts
+from composer.core.evaluation.baselines import lora_starts, trained_detail
 from composer.core.evaluation.trained_loras import (
     Path,
     choose_steps,
@@ -296,3 +297,27 @@ def test_the_loss_is_the_token_mean_of_all_examples(tmp_path):
     )
     assert len(told) == 21
     assert told[-1] < told[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "chosen", "said"),
+    [
+        (
+            34,
+            27,
+            "rank 8, 34 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 27 had the "
+            "lowest loss on left-out examples, and on all examples 34 steps go as far",
+        ),
+        (
+            9,
+            9,
+            "rank 8, 9 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 9 had the "
+            "lowest loss on left-out examples",
+        ),
+    ],
+)
+def test_a_trained_adapter_says_how_its_steps_were_chosen(steps, chosen, said):
+    made = SimpleNamespace(
+        lora=SimpleNamespace(rank=8), steps=steps, rate=0.005, rates_tried=(0.005,), chosen_step=chosen
+    )
+    assert trained_detail(made, SimpleNamespace(steps=27, rates=(0.005,), why="")) == said

@@ -99,16 +99,16 @@ def test_an_adapter_reads_fewer_tokens_than_examples_in_the_prompt(advised):
     assert (told.adapter, told.in_context, told.times) == (12.0, 120.0, 10.0)
     assert told.text == (
         "The composition uses 12 tokens of prompt per question against 120 with the examples in the prompt: "
-        "108 fewer, 10 % of that."
+        "108 fewer (10 % as many)."
     )
 
 
 @pytest.mark.parametrize(
     ("composed", "in_context", "says", "of_in_context"),
     [
-        (36.0, 16.0, "36 tokens of prompt per question against 16 with", "20 fewer, 44 % of that"),
+        (36.0, 16.0, "36 tokens of prompt per question against 16 with", "20 fewer (44 % as many)"),
         (36.0, 35.7, "against 36 with the examples in the prompt: as many.", "as many"),
-        (16.0, 36.0, "prompt: 20 fewer, 44 % of that.", "20 more, 2.2 times as many"),
+        (16.0, 36.0, "prompt: 20 fewer (44 % as many).", "20 more, 2.2 times as many"),
     ],
 )
 def test_it_is_said_which_prompt_is_shorter_and_by_how_much(composed, in_context, says, of_in_context):
