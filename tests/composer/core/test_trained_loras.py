@@ -305,14 +305,14 @@ def test_the_loss_is_the_token_mean_of_all_examples(tmp_path):
         (
             34,
             27,
-            "rank 8, 34 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 27 had the "
-            "lowest loss on left-out examples, and on all examples 34 steps go as far",
+            "rank 8, 34 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 27 had "
+            "the lowest loss on left-out examples, and on all examples 34 steps go as far",
         ),
         (
             9,
             9,
-            "rank 8, 9 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 9 had the "
-            "lowest loss on left-out examples",
+            "rank 8, 9 steps at 0.005; without a fold, of at most 27 steps at 0.005, stopping after 9 had "
+            "the lowest loss on left-out examples",
         ),
     ],
 )
