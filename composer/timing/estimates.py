@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -175,7 +176,10 @@ class Earlier(NamedTuple):
 
 
 def read_earlier(base: BaseModel, method: str, workload: Amounts) -> Earlier:
-    rows = list(measured_of(base, method, workload)[:EARLIER_READ])
+    ran = search_of(method, workload.search)
+    searches = tuple(name for name in ("auto", ran) if search_of(method, name) == ran)
+    measured = measured_of(base.pk, method, searches, workload.objective, bool(workload.n_held_out))
+    rows = list(measured[:EARLIER_READ])
     return Earlier(rows, 1.0 if rows else slowness(base))
 
 
@@ -200,19 +204,20 @@ def shares_taken(row: MeasuredRun, base: BaseModel, method: str) -> dict[str, fl
     return {stage: row["seconds"].get(stage, 0.0) / seconds for stage, seconds in guessed.items()}
 
 
-def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
+@lru_cache(maxsize=256)
+def measured_of(
+    base: int, method: str, searches: tuple[str, ...], objective: str, has_held_out: bool
+) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
     Only those of the same search that went to their end and were compared in the same way: without held-out
     examples every baseline is fitted anew for each example that it leaves out, which takes far longer than an
-    answer.
+    answer. Not evaluated, and made once: making it takes longer than the database takes to find the rows.
     """
-    ran = search_of(method, workload.search)
-    names = [name for name in ("auto", ran) if search_of(method, name) == ran]
     rows = Composition.objects.filter(status=Status.DONE, base=base, method=method, stop_requested=False)
-    rows = rows.filter(search__in=names, objective=workload.objective)
+    rows = rows.filter(search__in=searches, objective=objective)
     with_held_out = Q(report__n_held_out__gt=0)
-    rows = rows.filter(with_held_out if workload.n_held_out else ~with_held_out)
+    rows = rows.filter(with_held_out if has_held_out else ~with_held_out)
     in_time = Q(report__stop_reason__isnull=True) | ~Q(report__stop_reason=STOPPED_FOR_TIME)
     rows = rows.filter(in_time, report__seconds__has_key=EVALUATE.name)
     examples = Example.objects.filter(composition=OuterRef("pk")).order_by().values("composition")
