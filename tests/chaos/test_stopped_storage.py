@@ -12,6 +12,7 @@ import pytest
 
 from hub_site.accounts.services import token_create
 from hub_site.embedded.processes import wait_for
+from modules_registry.storage import SHORT_WAITING
 from tests.object_storage import bucket, object_storage  # noqa: F401  fixtures
 from tests.served_site import served_site
 
@@ -19,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True), pytest.
 
 POOL = 4  # connections of the web process
 VISITORS = 40
-ENDS_WITHIN_S = 12  # one wait for the file, one for whether the storage answers; on a busy machine
+# One wait for the file, one for whether the storage answers, each to connect and to read.
+ENDS_WITHIN_S = 2 * (SHORT_WAITING.connect_s + SHORT_WAITING.read_s)
 GOES_ON_WITHIN_S = 5
 
 
