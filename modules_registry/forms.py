@@ -25,11 +25,8 @@ from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
 PATHS_MAX = 2000  # files of one folder
-CLOSED: dict[str, Iterable[str]] = {
-    "match": MATCHES,
-    "fits_by": RULES,
-    "sort": SORTS,
-}  # filters of few values
+# Filters of few values, and these.
+CLOSED: dict[str, Iterable[str]] = {"match": MATCHES, "fits_by": RULES, "sort": SORTS}
 FILTERS = {"q", "fits", "cursor", *CLOSED, *BY_NAME}  # what the address of the library may have
 CAMPAIGN = "utm_"  # how names begin that others add to links
 QUOTED_MAX = 60  # characters of what was left out of an address

@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +103,10 @@ def object_storage(tmp_path_factory) -> Iterator[ObjectStorage]:
 def bucket(object_storage) -> ObjectStoreSettings:
     """A bucket of the test's own."""
     return object_storage.new_bucket()
+
+
+def store_in(bucket: ObjectStoreSettings, settings: Any) -> None:
+    """Let the site of a test keep its files in a bucket; `settings` is pytest-django's fixture."""
+    settings.HUB_STORE = "s3"
+    names = ("bucket", "endpoint", "public_endpoint", "region", "key", "secret")
+    settings.HUB_STORE_OBJECTS = {name: getattr(bucket, name) for name in names}

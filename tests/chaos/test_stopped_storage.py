@@ -13,7 +13,7 @@ import pytest
 from hub_site.accounts.services import token_create
 from hub_site.embedded.processes import wait_for
 from modules_registry.storage import SHORT_WAITING
-from tests.object_storage import bucket, object_storage  # noqa: F401  fixtures
+from tests.object_storage import bucket, object_storage, store_in  # noqa: F401  fixtures
 from tests.served_site import served_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -27,9 +27,7 @@ GOES_ON_WITHIN_S = 5
 
 @pytest.fixture
 def store_settings(settings, bucket):  # noqa: F811
-    settings.HUB_STORE = "s3"
-    names = ("bucket", "endpoint", "public_endpoint", "region", "key", "secret")
-    settings.HUB_STORE_OBJECTS = {name: getattr(bucket, name) for name in names}
+    store_in(bucket, settings)
     return bucket
 
 

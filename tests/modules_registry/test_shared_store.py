@@ -17,7 +17,7 @@ from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.services import module_delete
 from modules_registry.storage import SHORT_WAITING, StorageFaultError
 from tests.factories import make_base, make_module
-from tests.object_storage import bucket, object_storage  # noqa: F401  fixtures
+from tests.object_storage import bucket, object_storage, store_in  # noqa: F401  fixtures
 from tests.relay import relay_to
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -25,9 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture(autouse=True)
 def shared(settings, bucket):  # noqa: F811
-    settings.HUB_STORE = "s3"
-    names = ("bucket", "endpoint", "public_endpoint", "region", "key", "secret")
-    settings.HUB_STORE_OBJECTS = {name: getattr(bucket, name) for name in names}
+    store_in(bucket, settings)
     return settings
 
 
